@@ -1,0 +1,46 @@
+"""Remove Gaussian noise from photos with a UNet; the notebooks import from here.
+
+from src import *
+
+images = load_images("data/finger_numbers", size=128)
+train_images, held_out = split_images(images, held_out=0.2, seed=0)
+train_set = GaussianNoiseDataset(train_images, sigma=0.2, seed=0, crop=64, flip=True)
+test_set = GaussianNoiseDataset(held_out, sigma=0.2, seed=1, fixed=True)
+model = UNet(channels=3)
+history = fit(model, train_set, test_set, TrainConfig(epochs=100), run="denoise")
+scores = evaluate(model, test_set)
+show_grid({"clean": scores.clean, "noisy": scores.noisy, "denoised": scores.denoised["unet"]})
+"""
+
+import warnings
+
+# `python -m src.data` finds src.data imported by this file already, and runpy warns of it; the
+# commands are made to be run that way, and a user's one line of error should stay one line.
+warnings.filterwarnings("ignore", r"'src\.", RuntimeWarning, "runpy")
+
+from .data import ImageSet, load_images, split_images
+from .evaluate import Scores, evaluate
+from .metrics import psnr, ssim
+from .noise import GaussianNoiseDataset
+from .plots import plot_history, plot_noise, show_grid, show_images
+from .train import TrainConfig, fit, train
+from .unet import UNet
+
+__all__ = [
+    "GaussianNoiseDataset",
+    "ImageSet",
+    "Scores",
+    "TrainConfig",
+    "UNet",
+    "evaluate",
+    "fit",
+    "load_images",
+    "plot_history",
+    "plot_noise",
+    "psnr",
+    "show_grid",
+    "show_images",
+    "split_images",
+    "ssim",
+    "train",
+]

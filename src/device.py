@@ -1,0 +1,37 @@
+"""The processor or GPU that the networks run on: the machine's affair, never a config's."""
+
+import platform
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+
+def device() -> torch.device:
+    """The GPU if there is one. Never part of a config: a run may move between machines."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(where: torch.device):
+    """bfloat16 for the convolutions where the hardware multiplies it natively, else float32."""
+    if where.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        native = any(able.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.autocast(where.type, torch.bfloat16) if native else nullcontext()
+
+
+def to_device(x: Tensor, where: torch.device) -> Tensor:
+    return x.to(where, memory_format=torch.channels_last, non_blocking=True)
+
+
+def environment() -> dict:
+    """Where a run took place; recorded, not part of the key."""
+    where = device()
+    name = torch.cuda.get_device_name() if where.type == "cuda" else torch.cpu.get_capabilities().get("cpu_name", "")
+    precision = "float32" if isinstance(autocast(where), nullcontext) else "bfloat16"
+    return dict(
+        device=where.type, processor=name.strip() or platform.machine(), threads=torch.get_num_threads(),
+        precision=precision, torch=torch.__version__, python=platform.python_version(), system=platform.system(),
+    )  # fmt: skip

@@ -1,0 +1,145 @@
+"""Gaussian noise, and the data set of (noisy, clean) pairs that it makes of images.
+
+noisy = clean + sigma * n, with n drawn from a normal distribution of mean 0 and deviation 1
+(additive white Gaussian noise). Alone it costs PSNR = -20 * log10(sigma) dB.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .data import ImageSet
+
+
+def check_sigma(sigma: float) -> float:
+    """sigma as a float; ValueError unless it lies in [0, 1], the unit of the images."""
+    sigma = float(sigma)
+    if not 0 <= sigma <= 1:
+        hint = f"; did you mean {sigma:g}/255?" if 1 < sigma <= 255 else "; 0.2 is 51/255"
+        raise ValueError(f"sigma must be in [0, 1] units, got {sigma:g}{hint}")
+    return sigma
+
+
+class GaussianNoiseDataset(Dataset):
+    """Pairs (noisy, clean) of float32 [C, H, W]; noisy = clean + sigma * normal(0, 1).
+
+    images  an ImageSet, or a float tensor [N, C, H, W] in [0, 1] (kept as 8 bits)
+    sigma   standard deviation of the noise, in [0, 1] units: 0.2 is 51/255
+    seed    whole number >= 0 of the noise
+    fixed   True: the same noise at every epoch, for held-out images. False: fresh noise
+    clip    True: noisy is clipped to [0, 1], as a camera would; the noise is then neither
+            Gaussian nor of mean 0 near black and white
+    crop    side in pixels of a square cut out at random, at most H and W; None: the whole image
+    flip    True: one of the eight flips and quarter turns, at random. Turning the picture
+            before the noise comes is harmless; turning it after would be the bug of 2021
+
+    Everything random about a pair is a function of (seed, epoch, index) alone: not of the
+    batch size, the order, the number of workers or processes, or of any global generator.
+    `set_epoch` sets the epoch; with `fixed` it counts for nothing.
+
+    Raises ValueError for a sigma outside [0, 1], images that are not finite or outside
+    [0, 1], and a crop larger than the images.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet | Tensor,
+        sigma: float = 0.2,
+        seed: int = 0,
+        fixed: bool = False,
+        clip: bool = False,
+        crop: int | None = None,
+        flip: bool = False,
+    ):
+        self.images = images if isinstance(images, ImageSet) else ImageSet.from_pixels(_to_uint8(images))
+        self.sigma = check_sigma(sigma)
+        if len(self.images) == 0:
+            raise ValueError("there are no images, expected at least one")
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be a whole number >= 0, got {seed!r}")
+        shortest = min(self.images.shape[2:])
+        if crop is not None and not 1 <= crop <= shortest:
+            raise ValueError(f"crop must be between 1 and {shortest}, the images' shorter side, got {crop}")
+        self.seed, self.fixed, self.clip, self.crop, self.flip = seed, fixed, clip, crop, flip
+        self.epoch = 0
+
+    @property
+    def config(self) -> dict:
+        """What decides the pairs besides the epoch; goes into a run's key."""
+        return dict(
+            images=self.images.digest, count=len(self), sigma=self.sigma, seed=self.seed,
+            fixed=self.fixed, clip=self.clip, crop=self.crop, flip=self.flip,
+        )  # fmt: skip
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the noise, crops and flips of this epoch from here on."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        noisy, clean = self.batch([index])
+        return noisy[0], clean[0]
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
+        """A batch in one call: what torch's DataLoader asks for when a data set offers it."""
+        return list(zip(*self.batch(indices)))
+
+    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """(noisy, clean), each float32 [B, C, H, W] (H = W = crop when cropping)."""
+        count = len(self)
+        for index in indices:
+            if not -count <= index < count:
+                raise IndexError(f"image {index} asked for, there are {count}")
+        indices = [index % count for index in indices]
+        stored = self.images.batch(indices)
+        channels, height, width = stored.shape[1:]
+        if self.crop is not None:
+            height = width = self.crop
+        clean = np.empty((len(indices), channels, height, width), np.float32)
+        normal = np.empty_like(clean)
+        for row, index in enumerate(indices):
+            # one generator a pair: numpy hashes the four numbers into independent streams
+            random = np.random.default_rng([self.seed, 0 if self.fixed else 1 + self.epoch, index])
+            image = stored[row].numpy()
+            if self.crop is not None:
+                # drawn from half a crop beyond both ends and pushed back inside, or the picture's
+                # border, in few of the crops, would hardly be trained (worth 0.15 dB: PROGRESS.md)
+                beyond = self.crop // 2
+                top, left = (
+                    min(max(0, random.integers(-beyond, side - self.crop + 1 + beyond)), side - self.crop)
+                    for side in image.shape[1:]
+                )
+                image = image[:, top : top + height, left : left + width]
+            if self.flip:
+                turns = random.integers(8)
+                # a rectangle has four symmetries only, a square eight
+                if turns & 4 and height == width:
+                    image = image.transpose(0, 2, 1)
+                image = image[:, :: -1 if turns & 1 else 1, :: -1 if turns & 2 else 1]
+            np.divide(image, np.float32(255), out=clean[row])
+            random.standard_normal(dtype=np.float32, out=normal[row])
+        normal *= np.float32(self.sigma)
+        normal += clean
+        if self.clip:
+            np.clip(normal, 0, 1, out=normal)
+        return torch.from_numpy(normal), torch.from_numpy(clean)
+
+
+def _to_uint8(images: Tensor) -> Tensor:
+    if not torch.is_tensor(images) or not images.is_floating_point():
+        raise ValueError(
+            "images must be an ImageSet or a float tensor [N, C, H, W] in [0, 1], "
+            f"got {getattr(images, 'dtype', type(images).__name__)}; load_images(folder) gives an ImageSet"
+        )
+    if images.ndim != 4:
+        raise ValueError(f"images must be [N, C, H, W], got {list(images.shape)}; one image needs image[None]")
+    if not torch.isfinite(images).all():
+        bad = [int(i) for i in (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten()[:5]]
+        raise ValueError(f"images {bad} hold NaN or infinity, expected numbers in [0, 1]; drop them")
+    low, high = (float(edge) for edge in torch.aminmax(images)) if images.numel() else (0, 1)
+    if low < 0 or high > 1:
+        raise ValueError(f"images must be in [0, 1], got {low:g} to {high:g}; did you mean images / 255?")
+    return (images * 255).round().to(torch.uint8)

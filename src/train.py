@@ -1,0 +1,237 @@
+"""The training loop: MSE between the denoised and the clean picture, Adam, averaged weights.
+
+    history = fit(model, train_set, test_set, TrainConfig(epochs=100), run="denoise")
+
+`train` is the loop itself, a generator that yields one record an epoch; `fit` is that loop
+with a progress bar and with checkpoints/<run>/, where it continues what was begun before.
+"""
+
+import copy
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from . import checkpoint
+from .device import autocast, device, environment, to_device
+from .evaluate import denoise_batches
+from .metrics import psnr
+from .noise import GaussianNoiseDataset
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything about a training but its data and its network. The defaults were measured: PROGRESS.md.
+
+    epochs          passes over the training set, each with fresh noise
+    batch           pairs a step
+    lr              Adam's learning rate, constant after `warmup` steps of linear rise. A
+                    constant rate is what makes 100 epochs the first part of 2000
+    ema             share of the training, counted back from any step, over which the weights
+                    are averaged (roughly): a running mean whose memory grows with the step
+                    does for every length what a decaying rate does for one
+    evaluate_every  epochs between looks at the held-out pictures; also after the first and last
+    seed            of the order of the pictures
+    """
+
+    epochs: int = 100
+    batch: int = 4
+    lr: float = 1.5e-3
+    warmup: int = 20
+    ema: float = 0.05
+    evaluate_every: int = 5
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch", "evaluate_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+        for name in ("warmup", "seed"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name} must be a whole number >= 0, got {value!r}")
+        if not 0 < self.lr < 1:
+            raise ValueError(f"lr must be between 0 and 1, got {self.lr}; the default is 1.5e-3")
+        if not 0 < self.ema < 1:
+            raise ValueError(f"ema must be between 0 and 1, a share of the training, got {self.ema}; try 0.05")
+
+
+@dataclass
+class TrainState:
+    """What the loop carries from epoch to epoch, and a checkpoint with it.
+
+    `model` holds the averaged weights, the ones to use; `raw` is the network being stepped.
+    """
+
+    model: nn.Module
+    raw: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    history: list[dict] = field(default_factory=list)
+
+    @classmethod
+    def new(cls, model: nn.Module, config: TrainConfig) -> "TrainState":
+        model.to(device(), memory_format=torch.channels_last)
+        raw = copy.deepcopy(model).train()
+        return cls(model, raw, torch.optim.Adam(raw.parameters(), config.lr, fused=True))
+
+    def state_dict(self) -> dict:
+        return dict(
+            model=self.model.state_dict(), raw=self.raw.state_dict(),
+            optimizer=self.optimizer.state_dict(), step=self.step, history=self.history,
+        )  # fmt: skip
+
+    def load_state_dict(self, saved: dict) -> None:
+        for name in ("model", "raw", "optimizer"):
+            getattr(self, name).load_state_dict(saved[name])
+        self.step, self.history = saved["step"], saved["history"]
+
+
+def train(
+    model: nn.Module,
+    train_set: GaussianNoiseDataset,
+    test_set: GaussianNoiseDataset | None,
+    config: TrainConfig,
+    state: TrainState | None = None,
+) -> Iterator[dict]:
+    """Train `model` on train_set, looking at test_set, and yield one record an epoch.
+
+    A record holds epoch, train_mse (of the stepped weights, during the epoch), seconds, and
+    where the held-out pictures were looked at, psnr in dB: the mean over their images of the
+    averaged weights' output, clamped to [0, 1]. `model` holds the averaged weights at every
+    yield. Pass `state` to continue one. Raises ValueError if the batch exceeds the set.
+    """
+    _check_batch(train_set, config)
+    state = state or TrainState.new(model, config)
+    raw, optimizer, where = state.raw, state.optimizer, device()
+    pairs = list(zip(state.model.parameters(), raw.parameters()))
+    averaged, stepped = ([p.data for p in side] for side in zip(*pairs))
+    memory = _exponent(config.ema) + 1
+    for epoch in range(len(state.history), config.epochs):
+        start = time.perf_counter()
+        train_set.set_epoch(epoch)
+        order = np.random.default_rng([config.seed, epoch]).permutation(len(train_set)).tolist()
+        total = torch.zeros((), device=where)
+        for first in range(0, len(order), config.batch):
+            noisy, clean = (to_device(x, where) for x in train_set.batch(order[first : first + config.batch]))
+            with autocast(where):
+                denoised = raw(noisy)
+            loss = F.mse_loss(denoised, clean)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            state.step += 1
+            optimizer.param_groups[0]["lr"] = config.lr * min(1.0, state.step / max(1, config.warmup))
+            optimizer.step()
+            # Karras and others 2024, equation 5: a mean weighted by step^exponent
+            torch._foreach_lerp_(averaged, stepped, 1 - (1 - 1 / state.step) ** memory)
+            total += loss.detach() * len(noisy)
+        for average, now in zip(state.model.buffers(), raw.buffers()):
+            average.copy_(now)  # running statistics of a BatchNorm are averages already
+        record = dict(epoch=epoch + 1, train_mse=total.item() / len(order))
+        looks = epoch == 0 or (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs
+        if test_set is not None and looks:
+            record["psnr"] = float(torch.cat([psnr(d, c) for _, c, d in denoise_batches(state.model, test_set)]).mean())
+        record["seconds"] = time.perf_counter() - start
+        state.history.append(record)
+        yield record
+
+
+def fit(
+    model: nn.Module,
+    train_set: GaussianNoiseDataset,
+    test_set: GaussianNoiseDataset,
+    config: TrainConfig = TrainConfig(),
+    run: str | Path = "denoise",
+) -> list[dict]:
+    """Train with a progress bar, writing checkpoints/<run>/ after each epoch.
+
+    What decides the result (network, both data sets, config but for the number of epochs) is the
+    run's key. Where the folder holds a run of the same key it is loaded and only the missing epochs are trained;
+    a run of another key is left alone, and the ValueError names the fields that differ.
+    Interrupting (the notebook's stop button) keeps the finished epochs. `model` ends with
+    the averaged weights of the last finished epoch, in evaluation mode.
+
+    Returns the history, a list of `train`'s records. run: a name below checkpoints/, or a path.
+    """
+    _check_batch(train_set, config)
+    folder = checkpoint.folder(run)
+    key = run_key(model, train_set, test_set, config)
+    state = TrainState.new(model, config)
+    saved = checkpoint.load(folder, key)
+    if saved is not None:
+        done = len(saved["history"])
+        if done > config.epochs:
+            raise ValueError(
+                f"{folder} already holds {done} epochs, {config.epochs} were asked for, and its "
+                f"weights of then are gone; ask for epochs={done} or more, or name another run"
+            )
+        state.load_state_dict(saved)
+    size = sum(p.numel() for p in model.parameters())
+    about = dict(key=key, epochs=config.epochs, parameters=size, environment=environment())
+    finished = copy.deepcopy(state.state_dict())
+    # The bar as it stays in the notebook has no times, so that a second run prints the same.
+    bar = tqdm(
+        total=config.epochs, initial=len(state.history), desc="training", file=sys.stdout,
+        bar_format="{desc} {percentage:3.0f}% |{bar:24}| {n}/{total} epochs [{remaining}]{postfix}",
+    )  # fmt: skip
+    try:
+        _show(bar, state.history)
+        for _ in train(model, train_set, test_set, config, state):
+            checkpoint.save(folder, key, state.state_dict())
+            checkpoint.write_json(folder / "record.json", dict(about, history=state.history))
+            _show(bar, state.history)
+            bar.update()
+    except KeyboardInterrupt:
+        # The epoch in progress has half moved the weights: back to the last finished one.
+        state.load_state_dict(checkpoint.load(folder, key) or finished)
+        count = len(state.history)
+        bar.write(f"stopped; {count} finished epochs are kept, run again to continue")
+    finally:
+        bar.bar_format = bar.bar_format.replace(" [{remaining}]", "")
+        bar.close()
+        model.eval()
+    return state.history
+
+
+def run_key(model: nn.Module, train_set: GaussianNoiseDataset, test_set: GaussianNoiseDataset, config) -> dict:
+    """What decides the result, as plain numbers and strings. Epochs are left out: see TrainConfig.lr."""
+    settings = asdict(config)
+    del settings["epochs"]
+    network = {"class": type(model).__name__, **getattr(model, "config", {"layers": str(model)})}
+    return dict(network=network, train_set=train_set.config, test_set=test_set.config, config=settings)
+
+
+def _check_batch(train_set: GaussianNoiseDataset, config: TrainConfig) -> None:
+    if config.batch > len(train_set):
+        raise ValueError(
+            f"batch {config.batch} is larger than the training set of {len(train_set)} images; "
+            f"expected at most that, try batch={len(train_set)}"
+        )
+
+
+def _exponent(share: float) -> float:
+    """The power g of a mean weighted by step^g whose relative deviation is `share`.
+
+    Karras, Aittala and others 2024 (arXiv 2312.02696, section 3.1) give the deviation as
+    sqrt(g + 1) / (sqrt(g + 3) * (g + 2)), which falls as g grows: solved by halving.
+    """
+    low, high = 0.0, 1e6
+    for _ in range(60):
+        g = (low + high) / 2
+        low, high = (g, high) if math.sqrt((g + 1) / (g + 3)) / (g + 2) > share else (low, g)
+    return low
+
+
+def _show(bar: tqdm, history: list[dict]) -> None:
+    seen = [record["psnr"] for record in history if "psnr" in record]
+    if seen:
+        bar.set_postfix_str(f"mse {history[-1]['train_mse']:.5f}, held-out {seen[-1]:.2f} dB", refresh=False)

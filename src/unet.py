@@ -1,0 +1,148 @@
+"""The UNet: one class for this project's network and for the one of 2021.
+
+A contracting path halves the picture level by level while the channels widen; an
+expanding path climbs back, and at each level a skip connection hands over the features
+that the contracting path saw there (Ronneberger, Fischer, Brox, MICCAI 2015).
+
+    UNet()                                               ours, 2.3 million parameters
+    UNet(widths=(64, 128, 256, 512, 1024), block="double", norm="batch",
+         residual=False)                                 the student project's of 2021
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), both convolutions 3x3; [B, C, H, W] stays [B, C, H, W].
+
+    The EDSR block (Lim and others 2017), which drops batch normalisation: its noise of
+    the batch statistics costs more than it brings where the target is the picture itself.
+    """
+
+    def __init__(self, width: int, norm: str | None):
+        super().__init__()
+        self.body = nn.Sequential(*_conv(width, width, norm), nn.ReLU(inplace=True), *_conv(width, width, norm))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class UNet(nn.Module):
+    """Estimate the clean picture from a noisy one.
+
+    channels  of the input and of the output: 3 for RGB, 1 for grey
+    widths    channels of each level, finest first; len(widths) - 1 halvings
+    blocks    residual blocks a level on the way down, and on the way up from the coarsest. None
+              on the way down lost nothing and saved a fifth of the time (PROGRESS.md)
+    block     "residual": residual blocks, strided convolutions down, skips added (as in
+              DRUNet, Zhang and others 2021). "double": two convolutions with a ReLU each,
+              max pooling down, skips concatenated (Ronneberger and others 2015)
+    norm      None or "batch"
+    skip      False cuts the skip connections: what is left is an autoencoder
+    seed      of the initial weights; the global generator is neither read nor moved
+    residual  True: the network predicts the noise and the input is added to its output.
+              The last convolution then starts at zero, so an untrained network returns
+              its input
+
+    Takes and returns float [B, C, H, W] of any size from 1x1 up: the picture is padded
+    by repeating its border to the next multiple of `stride` and cropped back. Values are
+    meant to lie in [0, 1] but for the noise; the output is not clamped.
+
+    Raises ValueError for a wrong argument or an input of another channel count.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        widths: tuple[int, ...] = (32, 64, 128, 256),
+        blocks: tuple[int, int] = (0, 1),
+        block: str = "residual",
+        norm: str | None = None,
+        skip: bool = True,
+        residual: bool = True,
+        seed: int = 0,
+    ):
+        super().__init__()
+        widths = tuple(widths)
+        if not widths or min(channels, *widths) < 1:
+            raise ValueError(f"channels and widths must be at least 1, got channels={channels}, widths={widths}")
+        if len(blocks) != 2 or min(blocks) < 0:
+            raise ValueError(f"blocks must be two counts, down and up, such as (0, 1), got {blocks}")
+        if block not in ("residual", "double"):
+            raise ValueError(f'block must be "residual" or "double", got {block!r}')
+        if norm not in (None, "batch"):
+            raise ValueError(f'norm must be None or "batch", got {norm!r}')
+        # what it was built from: goes into a run's record, and UNet(**config) builds it again
+        self.config = {
+            "channels": channels,
+            "widths": list(widths),
+            "blocks": list(blocks),
+            "block": block,
+            "norm": norm,
+            "skip": skip,
+            "residual": residual,
+            "seed": seed,
+        }
+        self.stride = 2 ** (len(widths) - 1)
+        self.skip, self.residual, self.concatenate = skip, residual, block == "double"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._build(channels, widths, blocks, norm)
+
+    def _build(self, channels: int, widths: tuple[int, ...], blocks: tuple[int, int], norm: str | None) -> None:
+        double = self.concatenate
+
+        def stage(c_in: int, c_out: int, count: int) -> nn.Sequential:
+            if double:
+                relu = nn.ReLU(inplace=True)
+                return nn.Sequential(*_conv(c_in, c_out, norm), relu, *_conv(c_out, c_out, norm), relu)
+            return nn.Sequential(*(ResidualBlock(c_out, norm) for _ in range(count)))
+
+        steps = list(pairwise(widths))
+        self.head = nn.Identity() if double else nn.Conv2d(channels, widths[0], 3, padding=1)
+        counts = [blocks[0]] * len(steps) + [blocks[1]]  # the coarsest level belongs to the way up
+        self.encoder = nn.ModuleList(stage(*ab, n) for ab, n in zip([(channels, widths[0]), *steps], counts))
+        self.down = nn.ModuleList(nn.MaxPool2d(2) if double else nn.Conv2d(a, b, 2, stride=2) for a, b in steps)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
+        self.decoder = nn.ModuleList(stage(2 * a if self.skip else a, a, blocks[1]) for a, _ in steps)
+        self.tail = nn.Conv2d(widths[0], channels, 1) if double else nn.Conv2d(widths[0], channels, 3, padding=1)
+        if self.residual:
+            nn.init.zeros_(self.tail.weight)
+            nn.init.zeros_(self.tail.bias)
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        if noisy.ndim != 4 or noisy.shape[1] != self.config["channels"]:
+            raise ValueError(
+                f"the UNet takes [B, {self.config['channels']}, H, W], got {list(noisy.shape)}; "
+                "one picture needs a batch axis: image[None]"
+            )
+        height, width = noisy.shape[2:]
+        padding = (0, -width % self.stride, 0, -height % self.stride)
+        padded = F.pad(noisy, padding, mode="replicate") if any(padding) else noisy
+        x = self.head(padded)  # [B, widths[0], H, W]
+        skips = []
+        for level, encode in enumerate(self.encoder):
+            x = encode(x)
+            if level < len(self.down):
+                skips.append(x)
+                x = self.down[level](x)  # [B, ., H/2, W/2]
+        for level in reversed(range(len(self.up))):
+            x = self.up[level](x)  # [B, widths[level], 2H, 2W]
+            if self.skip:
+                x = torch.cat([x, skips.pop()], dim=1) if self.concatenate else x + skips.pop()
+            x = self.decoder[level](x)
+        # the sum in float32 also under bfloat16 autocast: 8 bits of mantissa are too few for a picture
+        x = self.tail(x).to(noisy.dtype)
+        x = padded + x if self.residual else x
+        return x[..., :height, :width]
+
+
+def _conv(c_in: int, c_out: int, norm: str | None) -> list[nn.Module]:
+    """A 3x3 convolution, and its batch normalisation where asked for."""
+    if norm is None:
+        return [nn.Conv2d(c_in, c_out, 3, padding=1)]
+    return [nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out)]

@@ -1,0 +1,668 @@
+"""src/data.py: reading every kind of file, the cache, groups, the split, the command line."""
+
+import os
+import random
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.data import ROOT, ImageSet, find_folder, load_images, main, split_images
+
+
+def noise(h=8, w=8, channels=3, seed=0):
+    shape = (h, w, channels) if channels > 1 else (h, w)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(path, **options)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of three pictures 12x10 (width x height)."""
+    for i, name in enumerate(["er/1", "er/2", "er/10", "yi/1", "yi/2", "yi/10"]):
+        save(tmp_path / "photos" / f"{name}.png", noise(10, 12, seed=i))
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """load_images with a cache of the test's own."""
+    return lambda folder, *a, **k: load_images(folder, *a, **{"cache": tmp_path / "cache"} | k)
+
+
+def read_one(load, path, **options):
+    return load(path.parent, **options).pixels[0].permute(1, 2, 0).numpy()  # [H, W, C]
+
+
+# ---- what is read -------------------------------------------------------------------------
+
+
+def test_class_folders(photos, load):
+    images = load(photos)
+    assert images.shape == (6, 3, 10, 12) and len(images) == 6
+    assert images.pixels.dtype == torch.uint8
+    natural = ("er/1.png", "er/2.png", "er/10.png", "yi/1.png", "yi/2.png", "yi/10.png")
+    assert images.names == natural == images.groups
+    assert images.labels == ("er",) * 3 + ("yi",) * 3
+    for i in range(6):
+        assert np.array_equal(images.pixels[i].permute(1, 2, 0), noise(10, 12, seed=i))
+    assert repr(images) == "ImageSet(6 images 3x10x12, 2 labels, 6 groups)"
+
+
+def test_flat_folder_every_suffix_and_what_is_ignored(tmp_path, load):
+    folder = tmp_path / "flat"
+    suffixes = ["png", "PNG", "bmp", "TIF", "tiff", "jpg", "JPEG", "WebP"]
+    for i, suffix in enumerate(suffixes):
+        save(folder / f"p{i}.{suffix}", noise(seed=i))
+    for name in ["about.json", "LICENSE", "README.md", "._p0.png", ".hidden.png"]:
+        (folder / name).write_text("not an image")
+    save(folder / ".ipynb_checkpoints" / "p0-checkpoint.png", noise())
+    (folder / "empty_class").mkdir()
+    images = load(folder)
+    assert images.names == tuple(f"p{i}.{suffix}" for i, suffix in enumerate(suffixes))
+    assert set(images.labels) == {""}
+    for i in range(5):  # the lossless ones
+        assert np.array_equal(images.pixels[i].permute(1, 2, 0), noise(seed=i))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey(tmp_path, load, suffix):
+    grey = noise(channels=1)
+    path = save(tmp_path / "a" / f"g.{suffix}", grey)
+    assert np.array_equal(read_one(load, path), np.repeat(grey[..., None], 3, 2))
+    assert np.array_equal(read_one(load, path, channels=1)[..., 0], grey)
+
+
+def test_colour_to_grey_is_luma_601(tmp_path, load):
+    path = save(tmp_path / "a" / "c.png", noise())
+    luma = noise() @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(read_one(load, path, channels=1)[..., 0] - luma).max() <= 0.51
+
+
+def test_black_and_white_and_palette(tmp_path, load):
+    bits = noise(channels=1) > 127
+    path = save(tmp_path / "one" / "b.png", Image.fromarray(bits))
+    assert np.array_equal(read_one(load, path), np.repeat(bits[..., None] * 255, 3, 2))
+    palette = Image.fromarray(noise(channels=1) % 4, "P")
+    palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 10, 20, 30])
+    path = save(tmp_path / "pal" / "p.png", palette)
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]])
+    assert np.array_equal(read_one(load, path), colours[noise(channels=1) % 4])
+
+
+def test_transparency_is_over_white(tmp_path, load):
+    rgba = noise(channels=4)
+    rgba[0, 0, 3], rgba[0, 1, 3] = 0, 255
+    path = save(tmp_path / "rgba" / "t.png", rgba)
+    alpha = rgba[..., 3:] / 255
+    expected = rgba[..., :3] * alpha + 255 * (1 - alpha)
+    got = read_one(load, path)
+    assert np.abs(got - expected).max() <= 1
+    assert (got[0, 0] == 255).all() and (got[0, 1] == rgba[0, 1, :3]).all()
+
+    grey = noise(channels=2, seed=1)
+    path = save(tmp_path / "la" / "t.png", Image.fromarray(grey, "LA"))
+    alpha = grey[..., 1] / 255
+    expected = grey[..., 0] * alpha + 255 * (1 - alpha)
+    assert np.abs(read_one(load, path, channels=1)[..., 0] - expected).max() <= 1
+
+    palette = Image.fromarray(noise(channels=1) % 2, "P")
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    path = save(tmp_path / "pal" / "t.png", palette, transparency=1)
+    colours = np.array([[255, 0, 0], [255, 255, 255]])
+    assert np.array_equal(read_one(load, path), colours[noise(channels=1) % 2])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_grey_is_scaled(tmp_path, load, suffix):
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 8), dtype=np.uint16)
+    deep[0, :3] = 0, 300, 65535  # 300 would be clipped to 255
+    path = save(tmp_path / "a" / f"d.{suffix}", deep)
+    got = read_one(load, path, channels=1)[..., 0]
+    assert np.abs(got - deep * (255 / 65535)).max() <= 0.5
+    assert got[0, :3].tolist() == [0, 1, 255]
+    assert read_one(load, path).shape == (8, 8, 3)
+
+
+def test_float_tiff_is_refused(tmp_path, load):
+    path = save(tmp_path / "a" / "f.tif", np.zeros((8, 8), np.float32))
+    with pytest.raises(ValueError, match=r"f.tif cannot be decoded \(float pixels"):
+        read_one(load, path)
+
+
+def test_cmyk(tmp_path, load):
+    cmyk = np.zeros((16, 16, 4), np.uint8)
+    cmyk[..., 0] = 255  # full cyan
+    for suffix in ["jpg", "tif"]:
+        path = save(tmp_path / suffix / f"c.{suffix}", Image.fromarray(cmyk, "CMYK"))
+        assert np.abs(read_one(load, path).astype(int) - [0, 255, 255]).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, load, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = noise(6, 9)
+    path = save(tmp_path / "a" / "o.png", picture, exif=exif.tobytes())
+    turns = [
+        lambda p: p, lambda p: p[:, ::-1], lambda p: p[::-1, ::-1], lambda p: p[::-1],
+        lambda p: p.transpose(1, 0, 2), lambda p: np.rot90(p, -1),
+        lambda p: p.transpose(1, 0, 2)[::-1, ::-1], lambda p: np.rot90(p, 1),
+    ]  # fmt: skip
+    assert np.array_equal(read_one(load, path), turns[orientation - 1](picture))
+
+
+def test_exif_orientation_of_16_bit_grey(tmp_path, load):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1000
+    path = save(tmp_path / "a" / "o.png", deep, exif=exif.tobytes())
+    got = read_one(load, path, channels=1)[..., 0]
+    assert np.abs(got - np.rot90(deep, -1) * (255 / 65535)).max() <= 0.5
+
+
+# ---- size ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("h, w", [(20, 20), (20, 31), (33, 20)])
+def test_size_of_the_short_side_crops_exactly(tmp_path, load, h, w):
+    path = save(tmp_path / "a" / "s.png", noise(h, w))
+    top, left = (h - 20) // 2, (w - 20) // 2
+    crop = noise(h, w)[top : top + 20, left : left + 20]
+    assert np.array_equal(read_one(load, path, size=20), crop)
+
+
+def test_size_resizes_without_aliasing(tmp_path, load):
+    stripes = np.zeros((256, 384, 3), np.uint8)
+    stripes[:, ::2] = 255  # far above what 32 pixels can hold: must become even grey
+    path = save(tmp_path / "a" / "s.png", stripes)
+    got = read_one(load, path, size=32)
+    assert got.shape == (32, 32, 3)
+    assert np.abs(got.astype(int) - 127.5).max() < 8
+
+
+def test_size_keeps_the_centre_and_enlarges(tmp_path, load):
+    wide = np.zeros((40, 120, 3), np.uint8)
+    wide[:, 40:80] = 200
+    path = save(tmp_path / "a" / "s.png", wide)
+    assert (read_one(load, path, size=20)[:, 2:-2] > 190).all()
+    assert read_one(load, path, size=101).shape == (101, 101, 3)
+
+
+def test_large_jpeg_is_as_good_when_decoded_at_part_scale(tmp_path, load):
+    y, x = np.mgrid[:960, :1280] / 960
+    smooth = np.stack([x * 180, y * 250, 127 + 120 * np.sin(9 * x + 7 * y)], 2).astype(np.uint8)
+    path = save(tmp_path / "a" / "j.jpg", smooth, quality=95)
+    whole = Image.open(path).crop((160, 0, 1120, 960)).resize((64, 64), Image.Resampling.LANCZOS)
+    difference = read_one(load, path, size=64).astype(int) - np.asarray(whole)
+    assert np.abs(difference).mean() < 1.0
+
+
+# ---- order, cache, memory -----------------------------------------------------------------
+
+
+def test_order_does_not_depend_on_the_file_system(photos, load, monkeypatch):
+    names, listdir = load(photos).names, os.listdir
+
+    def shuffled(folder):
+        return random.Random(1).sample(found := listdir(folder), len(found))
+
+    monkeypatch.setattr(os, "listdir", shuffled)
+    assert load(photos).names == names
+
+
+def test_order_is_natural_and_ignores_case(tmp_path, load):
+    names = ("a1.png", "A2.png", "a10.png", "B1.png", "b01.png", "c.png")
+    for name in names[::-1]:
+        save(tmp_path / "a" / name, noise())
+    assert load(tmp_path / "a").names == names
+
+
+def no_decoding(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr(Image, "open", fail)
+
+
+def test_cache_saves_decoding(photos, load, monkeypatch, capsys):
+    first = load(photos, size=8)
+    assert "reading photos" in capsys.readouterr().out
+    no_decoding(monkeypatch)
+    again = load(photos, size=8)
+    assert capsys.readouterr() == ("", "")
+    assert torch.equal(first.pixels, again.pixels) and first.digests == again.digests
+    assert first.names == again.names and first.digest == again.digest
+    with pytest.raises(ValueError, match="an image was decoded"):
+        load(photos, size=9)
+    with pytest.raises(ValueError, match="an image was decoded"):
+        load(photos, size=8, channels=1)
+
+
+def test_cache_is_rebuilt_on_change(photos, load):
+    before = load(photos)
+    save(photos / "yi/2.png", noise(10, 12, seed=99))
+    changed = load(photos)
+    assert [a == b for a, b in zip(before.digests, changed.digests, strict=True)] == [
+        True, True, True, True, False, True,
+    ]  # fmt: skip
+    assert np.array_equal(changed.pixels[4].permute(1, 2, 0), noise(10, 12, seed=99))
+    save(photos / "yi/3.png", noise(10, 12, seed=50))
+    assert load(photos).names[5] == "yi/3.png"
+    (photos / "yi/3.png").unlink()
+    assert load(photos).digest == changed.digest
+    # The same size in bytes, only the time differs.
+    old = (photos / "yi/1.png").stat()
+    (photos / "yi/2.png").write_bytes((photos / "yi/1.png").read_bytes())
+    os.utime(photos / "yi/1.png", ns=(old.st_atime_ns, old.st_mtime_ns + 1))
+    assert load(photos).digests[3] == load(photos).digests[4] == before.digests[3]
+
+
+@pytest.mark.parametrize("damage", ["npy gone", "npy cut", "json cut", "json alien"])
+def test_a_damaged_cache_is_rebuilt(photos, load, tmp_path, damage):
+    before = load(photos)
+    (npy,) = (tmp_path / "cache").glob("*.npy")
+    (record,) = (tmp_path / "cache").glob("*.json")
+    if damage == "npy gone":
+        npy.unlink()
+    elif damage == "npy cut":
+        npy.write_bytes(npy.read_bytes()[:-5])
+    else:
+        record.write_text(record.read_text()[:-5] if damage == "json cut" else "[1]")
+    assert torch.equal(load(photos).pixels, before.pixels)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("limit", [1 << 30, 10])
+def test_unwritable_cache_is_no_error(photos, load, tmp_path, limit):
+    (tmp_path / "file").write_text("a file cannot be a folder")
+    images = load(photos, cache=tmp_path / "file" / "cache", limit_bytes=limit)
+    assert torch.equal(images.pixels, load(photos).pixels)
+
+
+@pytest.mark.filterwarnings("error")  # torch warns of arrays that cannot be written to
+def test_mapped_equals_in_memory(photos, load, tmp_path, monkeypatch):
+    small = load(photos, cache=tmp_path / "other")
+    for _ in range(2):  # written, then read
+        mapped = load(photos, limit_bytes=10)
+        assert torch.equal(mapped.pixels, small.pixels) and mapped.digests == small.digests
+        assert torch.equal(mapped[[4, 1]].batch([1, 0]), small.pixels[[1, 4]])
+        mapped.pixels.zero_()  # must not reach the cache
+        no_decoding(monkeypatch)
+    assert torch.equal(load(photos, limit_bytes=10).pixels, small.pixels)
+    kinds = sorted(p.suffix for p in (tmp_path / "cache").iterdir())
+    assert kinds == [".json", ".npy"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the memory from")
+def test_large_set_does_not_enter_memory(tmp_path, load):
+    def own():  # memory of the process that is no file's, in MiB
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
+
+    save(tmp_path / "big" / "0.png", Image.new("RGB", (1024, 1024), (1, 2, 3)))
+    for i in range(1, 64):
+        os.link(tmp_path / "big" / "0.png", tmp_path / "big" / f"{i}.png")
+    before = own()
+    images = load(tmp_path / "big", limit_bytes=1 << 20)  # 192 MiB
+    train, held_out = split_images(images)
+    assert (train.batch([3, 1])[:, 2] == 3).all() and (held_out.batch([0])[:, 0] == 1).all()
+    assert own() - before < 100
+    whole = images.pixels + 0
+    assert own() - before > 150 and len(whole) == 64  # the measure does see 192 MiB
+
+
+def test_readers_at_the_same_time_agree(photos, tmp_path):
+    def work(_):
+        return load_images(photos, cache=tmp_path / "c").digest
+
+    with ThreadPoolExecutor(4) as pool:
+        digests = set(pool.map(work, range(12)))
+    assert digests == {load_images(photos, cache=tmp_path / "other").digest}
+    assert sorted(p.suffix for p in (tmp_path / "c").iterdir()) == [".json", ".npy"]
+
+
+# ---- ImageSet -----------------------------------------------------------------------------
+
+
+def test_selection(photos, load):
+    images = load(photos)
+    chosen = images[torch.tensor([5, 0, 3])]
+    assert chosen.names == ("yi/10.png", "er/1.png", "yi/1.png")
+    assert chosen.labels == ("yi", "er", "yi") and len(chosen) == 3
+    assert torch.equal(chosen.pixels, images.pixels[[5, 0, 3]])
+    assert chosen.digests == tuple(images.digests[i] for i in (5, 0, 3))
+    again = chosen[1:]
+    assert again.names == ("er/1.png", "yi/1.png")
+    assert torch.equal(again.pixels, images.pixels[[0, 3]])
+    assert torch.equal(again.batch([1]), images.pixels[3:4])
+    assert torch.equal(again.batch(np.array([-1, 0])), images.pixels[[3, 0]])
+    assert torch.equal(images.batch(slice(1, 3)), images.pixels[1:3])
+    assert images[::-1].names == images.names[::-1]
+    assert images[[n.startswith("yi") for n in images.names]].names == images.names[3:]
+    assert images[2].names == ("er/10.png",)
+    assert images[[]].shape == (0, 3, 10, 12) and images.batch([]).shape == (0, 3, 10, 12)
+    assert chosen.store is images.store
+    for wrong in ([6], [-7], [0.5]):
+        with pytest.raises(IndexError):
+            images.batch(wrong)
+
+
+def test_digest_is_of_pixels_shape_and_order(photos, load):
+    images = load(photos)
+    assert images.digest != images[::-1].digest and images[:].digest == images.digest
+    flat = ImageSet.from_pixels(torch.zeros(1, 3, 2, 8, dtype=torch.uint8))
+    tall = ImageSet.from_pixels(torch.zeros(1, 3, 8, 2, dtype=torch.uint8))
+    assert flat.digest != tall.digest and len(flat.digests[0]) == 16
+    remade = ImageSet.from_pixels(images.pixels, images.names, images.labels)
+    assert (remade.digest, remade.groups) == (images.digest, images.groups)
+    with pytest.raises(ValueError, match=r"torch.uint8 tensor \[N, C, H, W\], got torch.float32"):
+        ImageSet.from_pixels(torch.zeros(1, 3, 8, 8))
+
+
+def test_relative_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_folder("data") == ROOT / "data"  # not here: the project's
+    (tmp_path / "data").mkdir()
+    assert find_folder("data").resolve() == (tmp_path / "data").resolve()
+    assert find_folder(tmp_path) == tmp_path
+
+
+# ---- groups.csv ---------------------------------------------------------------------------
+
+
+def write_groups(photos, rows):
+    (photos / "groups.csv").write_text("file,group\n" + "".join(f"{r}\n" for r in rows))
+
+
+def test_groups(photos, load):
+    names = load(photos).names
+    write_groups(photos, [f"{n},{n[:4]}" for n in reversed(names)])
+    groups = ("er/1", "er/2", "er/1", "yi/1", "yi/2", "yi/1")
+    assert load(photos).groups == groups
+    text = (photos / "groups.csv").read_text()
+    (photos / "groups.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert load(photos).groups == groups  # as Excel writes it
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda rows: rows[1:], "groups.csv misses er/1.png, expected one row for each of the 6"),
+        (lambda rows: [*rows, "er/7.png,x"], "groups.csv names er/7.png, which is not there"),
+        (lambda rows: [*rows, rows[0]], "groups.csv names er/1.png twice"),
+        (lambda rows: [*rows[1:], "er/1.png"], r"groups.csv has the row \['er/1.png'\]"),
+        (lambda rows: [*rows[1:], "er/1.png,"], r"groups.csv has the row \['er/1.png', ''\]"),
+    ],
+)
+def test_wrong_groups(photos, load, change, message):
+    rows = [f"{n},a" for n in load(photos).names]
+    write_groups(photos, change(rows))
+    with pytest.raises(ValueError, match=message):
+        load(photos)
+
+
+def test_groups_without_header(photos, load):
+    (photos / "groups.csv").write_text("er/1.png,a\n")
+    with pytest.raises(ValueError, match="expected the header file,group"):
+        load(photos)
+
+
+# ---- errors -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(load, tmp_path):
+    """Expects one line with these words, and nothing written."""
+
+    def check(error, words, folder, **options):
+        with pytest.raises(error) as caught:
+            load(folder, **options)
+        text = str(caught.value)
+        assert "\n" not in text
+        for word in words:
+            assert word in text, text
+        cache = tmp_path / "cache"
+        assert not cache.exists() or not list(cache.iterdir())
+
+    return check
+
+
+def test_no_folder(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(FileNotFoundError, ["no folder", "nowhere", "check the path"], "nowhere")
+    for name in ("finger_numbers", "sign_digits"):
+        fix = f"python -m src.data {name}"
+        refused(FileNotFoundError, ["no folder", fix], tmp_path / "data" / name)
+
+
+def test_file_instead_of_folder(refused, photos):
+    refused(NotADirectoryError, ["is a file", "folder of images"], photos / "yi/1.png")
+
+
+def test_empty_folder(refused, tmp_path):
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    refused(FileNotFoundError, ["holds no images", ".webp"], tmp_path / "a")
+    save(tmp_path / "a" / "b" / "c" / "deep.png", noise())  # too deep to be read
+    refused(FileNotFoundError, ["holds no images", "one level"], tmp_path / "a")
+
+
+@pytest.mark.parametrize("limit", [1 << 30, 10])
+def test_truncated_and_alien_files(refused, photos, limit):
+    whole = (photos / "yi/2.png").read_bytes()
+    for content in (whole[: len(whole) // 2], b"hello", b""):
+        (photos / "yi/2.png").write_bytes(content)
+        words = ["yi/2.png cannot be decoded", "replace or remove"]
+        refused(ValueError, words, photos, limit_bytes=limit)
+    (photos / "yi/2.png").unlink()
+    save(photos / "yi/2.jpg", noise(64, 64))
+    whole = (photos / "yi/2.jpg").read_bytes()
+    (photos / "yi/2.jpg").write_bytes(whole[: len(whole) // 2])
+    refused(ValueError, ["yi/2.jpg cannot be decoded"], photos, size=8)
+
+
+def test_mixed_sizes(refused, photos):
+    save(photos / "yi/2.png", noise(10, 13))
+    words = ["er/1.png is 12x10", "yi/2.png is 13x10", "size=128"]
+    refused(ValueError, words, photos)
+    refused(ValueError, words, photos, limit_bytes=10)
+
+
+def test_images_at_both_levels(refused, photos):
+    save(photos / "top.png", noise(10, 12))
+    refused(ValueError, ["at its top (top.png)", "in class folders (", "expected one"], photos)
+
+
+@pytest.mark.parametrize("size", [0, -3, 12.5, "128", True, (8, 8)])
+def test_wrong_size(refused, photos, size):
+    refused(ValueError, ["size must be a whole number", f"got {size!r}"], photos, size=size)
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4, "RGB", None])
+def test_wrong_channels(refused, photos, channels):
+    words = ["channels must be 1 (grey) or 3 (RGB)", f"got {channels!r}"]
+    refused(ValueError, words, photos, channels=channels)
+
+
+def test_no_permission(refused, photos, monkeypatch):
+    """Raised by hand, since the tests may run as root, who may read everything."""
+
+    def denied(path, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", denied)
+        refused(PermissionError, ["er/1.png may not be read", "chmod u+r"], photos)
+    monkeypatch.setattr(os, "listdir", denied)
+    refused(PermissionError, ["photos may not be listed", "chmod u+rx"], photos)
+
+
+def test_odd_entries(refused, load, photos):
+    names = load(photos, cache=photos.parent / "other").names
+    os.symlink(photos, photos / "loop")
+    os.symlink(photos / "yi", photos / "yi" / "loop")
+    assert load(photos, cache=photos.parent / "other").names == names
+    os.symlink("nowhere.png", photos / "yi" / "dead.png")
+    refused(FileNotFoundError, ["yi/dead.png cannot be found", "dead link"], photos)
+    (photos / "yi" / "dead.png").unlink()
+    os.mkfifo(photos / "yi" / "pipe.png")  # opening it would wait for ever
+    refused(ValueError, ["yi/pipe.png is not a file"], photos)
+
+
+# ---- the split ----------------------------------------------------------------------------
+
+
+def made(groups, labels=None):
+    pixels = torch.zeros(len(groups), 1, 1, 1, dtype=torch.uint8)
+    names = [f"n{i}" for i in range(len(groups))]
+    return ImageSet.from_pixels(pixels, names, labels, groups)
+
+
+def classes(scenes=10, views=3, count=10):
+    """Like finger_numbers: every group within one label."""
+    cells = [(c, s) for c in range(count) for s in range(scenes) for _ in range(views)]
+    return made([f"c{c}/scene{s}" for c, s in cells], [f"c{c}" for c, _ in cells])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_split_of_classes(seed):
+    images = classes()
+    train, held_out = split_images(images, 0.2, seed)
+    assert len(train) == 240 and len(held_out) == 60
+    assert not set(train.groups) & set(held_out.groups)
+    assert sorted(train.names + held_out.names) == sorted(images.names)
+    for label in set(images.labels):
+        assert held_out.labels.count(label) == 6 and train.labels.count(label) == 24
+    for side in (train, held_out):
+        positions = [images.names.index(name) for name in side.names]
+        assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_split_laws(seed):
+    """Random sets, shares and groups; persons span labels, scenes do not."""
+    random_ = random.Random(seed)
+    n = random_.randint(2, 80)
+    labels = [random_.choice("abcd") for _ in range(n)]
+    groups = [str(random_.randint(0, max(1, n // 2))) for _ in range(n)]
+    if seed % 2:
+        groups = [f"{label}/{group}" for label, group in zip(labels, groups, strict=True)]
+    if len(set(groups)) < 2:
+        groups[0], groups[1] = "x", "y"
+        labels = ["a"] * n
+    images, share = made(groups, labels), random_.uniform(0.05, 0.95)
+    train, held_out = split_images(images, share, seed)
+    assert len(train) and len(held_out)
+    assert not set(train.groups) & set(held_out.groups)
+    assert set(train.names) | set(held_out.names) == set(images.names)
+    assert len(train) + len(held_out) == n
+    largest = max(groups.count(g) for g in groups)
+    if any(len({la for la, g in zip(labels, groups, strict=True) if g == h}) > 1 for h in groups):
+        assert abs(len(held_out) - share * n) <= largest
+    else:
+        for label in set(labels):
+            inside = {g for g, la in zip(groups, labels, strict=True) if la == label}
+            if len(inside) > 1:
+                assert label in train.labels and label in held_out.labels
+    # The order of the files decides nothing.
+    order = random_.sample(range(n), n)
+    shuffled_train, shuffled_held_out = split_images(images[order], share, seed)
+    assert set(shuffled_held_out.names) == set(held_out.names)
+    assert set(shuffled_train.names) == set(train.names)
+
+
+def test_split_is_pinned():
+    """A change of the rule would silently change every published number."""
+    _, held_out = split_images(made([f"person_{i}" for i in range(10)]), 0.3, seed=0)
+    assert held_out.groups == ("person_0", "person_1", "person_5")
+    differing = {split_images(classes(), seed=s)[1].names for s in range(5)}
+    assert len(differing) == 5
+
+
+def test_split_touches_no_random_state():
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+    split_images(classes())
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_split_share_with_uneven_classes():
+    """Rounding in one class is made up for in the next: 10 x 12 images, 0.2 is 24, not 20."""
+    _, held_out = split_images(classes(scenes=12, views=1), 0.2)
+    assert len(held_out) == 24
+
+
+def test_split_of_one_group_a_class():
+    images = made(list("abcde"), list("abcde"))
+    train, held_out = split_images(images, 0.4)
+    assert len(held_out) == 2 and len(train) == 3
+
+
+def test_split_passes_over_a_giant_group():
+    groups = ["giant"] * 90 + [f"g{i}" for i in range(10)]
+    for seed in range(10):
+        assert "giant" in split_images(made(groups), 0.1, seed)[0].groups
+
+
+@pytest.mark.parametrize("groups", [["a"], ["a", "a", "a"]])
+def test_split_needs_two_groups(groups):
+    with pytest.raises(ValueError, match=rf"two or more groups, got 1 \({len(groups)} images\)"):
+        split_images(made(groups))
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, 20, 1.5, float("nan")])
+def test_split_share(share):
+    with pytest.raises(ValueError, match="held_out must be a share between 0 and 1, got") as caught:
+        split_images(made(["a", "b"]), share)
+    assert share != 20 or "did you mean 0.2?" in str(caught.value)
+
+
+# ---- command line -------------------------------------------------------------------------
+
+
+def test_command_line_errors(tmp_path, capsys):
+    code = main(["sign_digits", "--from", str(tmp_path / "no.zip"), "--to", str(tmp_path / "to")])
+    out, err = capsys.readouterr()
+    assert code == 1 and out == "" and err.startswith("error: no ") and err.count("\n") == 1
+    assert not (tmp_path / "to").exists()
+    for wrong in ([], ["cats"], ["finger_numbers", "--to", "x"]):
+        with pytest.raises(SystemExit) as caught:
+            main(wrong)
+        assert caught.value.code == 2
+
+
+def test_import_prints_and_makes_nothing(tmp_path):
+    program = (
+        "import random, numpy, torch; a = random.getstate(), torch.get_rng_state();"
+        "import src.data, src.sign_digits;"
+        "assert random.getstate() == a[0] and (torch.get_rng_state() == a[1]).all()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_sample_takes_as_many_of_each_label():
+    labels = ["a"] * 10 + ["b"] * 3 + ["c"] * 7
+    pixels = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1)
+    images = ImageSet.from_pixels(pixels, labels=labels)
+    some = images.sample(9, seed=1)
+    assert [some.labels.count(label) for label in "abc"] == [3, 3, 3]
+    assert [images.sample(11).labels.count(label) for label in "abc"] == [4, 3, 4]
+    assert some.pixels.flatten().tolist() == sorted(some.pixels.flatten().tolist())
+    mirrored = images[list(range(19, -1, -1))].sample(9, seed=1)
+    assert set(mirrored.names) == set(some.names) != set(images.sample(9, seed=2).names)
+    assert images.sample(99).names == images.names
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        images.sample(0)

@@ -1,0 +1,150 @@
+"""The noise is a function of (seed, epoch, index), normal, and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest
+from torch.utils.data import DataLoader, Dataset
+
+from src import GaussianNoiseDataset, ImageSet
+
+
+def images(count=12, size=(20, 16), seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 3, *size), np.uint8)
+    return ImageSet.from_pixels(torch.from_numpy(pixels))
+
+
+def all_pairs(pairs, batch, workers=0, order=None):
+    order = list(range(len(pairs))) if order is None else order
+    loader = DataLoader(pairs, batch_sampler=[order[i : i + batch] for i in range(0, len(order), batch)],
+                        num_workers=workers, generator=torch.Generator())  # fmt: skip
+    noisy, clean = (torch.cat(part) for part in zip(*loader))
+    back = torch.tensor(order).argsort()
+    return noisy[back], clean[back]
+
+
+@pytest.mark.parametrize("extra", [dict(), dict(crop=9, flip=True), dict(clip=True, flip=True)])
+def test_equal_for_every_batch_size_order_and_worker_count(extra):
+    pairs = GaussianNoiseDataset(images(), sigma=0.2, seed=3, **extra)
+    pairs.set_epoch(5)
+    expected = all_pairs(pairs, 1)
+    shuffled = np.random.default_rng(1).permutation(12).tolist()
+    for batch, workers, order in [(4, 0, None), (12, 0, shuffled), (5, 0, shuffled), (3, 2, None), (4, 1, shuffled)]:
+        for a, b in zip(expected, all_pairs(pairs, batch, workers, order)):
+            assert torch.equal(a, b)
+
+
+def test_single_items_are_the_batch():
+    pairs = GaussianNoiseDataset(images(), seed=3, crop=8, flip=True)
+    noisy, clean = pairs.batch([4, 2])
+    assert torch.equal(pairs[2][0], noisy[1]) and torch.equal(pairs[4][1], clean[0])
+    assert torch.equal(pairs[-1][0], pairs[11][0])
+
+
+def test_a_plain_data_set():
+    pairs = GaussianNoiseDataset(images())
+    noisy, clean = pairs[0]
+    assert isinstance(pairs, Dataset) and len(pairs) == 12
+    assert noisy.dtype == clean.dtype == torch.float32 and noisy.shape == clean.shape == (3, 20, 16)
+    with pytest.raises(IndexError):
+        pairs[12]
+
+
+def test_fresh_every_epoch_unless_fixed():
+    fresh, fixed = (GaussianNoiseDataset(images(), seed=0, fixed=f) for f in (False, True))
+    seen = {False: [], True: []}
+    for epoch in (0, 1, 7, 0):
+        for pairs in (fresh, fixed):
+            pairs.set_epoch(epoch)
+            seen[pairs.fixed].append(pairs.batch(range(12))[0])
+    assert all(torch.equal(x, seen[True][0]) for x in seen[True])
+    assert torch.equal(seen[False][0], seen[False][3])
+    assert not torch.equal(seen[False][0], seen[False][1]) and not torch.equal(seen[False][1], seen[False][2])
+
+
+def test_seeds_and_images_have_independent_noise():
+    same = images(1)[[0, 0]]
+    a, b = (GaussianNoiseDataset(same, seed=s) for s in (0, 1))
+    (noise_a, noise_b) = (p.batch([0, 1])[0] - p.batch([0, 1])[1] for p in (a, b))
+    assert abs(np.corrcoef(noise_a[0].flatten(), noise_a[1].flatten())[0, 1]) < 0.12  # 960 draws: 3.7 deviations
+    assert abs(np.corrcoef(noise_a[0].flatten(), noise_b[0].flatten())[0, 1]) < 0.12
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.2, 1.0])
+def test_normal_of_the_right_mean_and_deviation(sigma):
+    pairs = GaussianNoiseDataset(images(40, (32, 32)), sigma=sigma)
+    noisy, clean = pairs.batch(range(40))
+    noise = (noisy.double() - clean).flatten().numpy()
+    assert abs(noise.mean()) < 4 * sigma / noise.size**0.5
+    assert abs(noise.std() / sigma - 1) < 4 / (2 * noise.size) ** 0.5
+    assert kstest(noise[::7] / sigma, "norm").pvalue > 1e-3
+
+
+def test_sigma_0_is_clean_and_clip_clips():
+    pairs = GaussianNoiseDataset(images(), sigma=0)
+    assert torch.equal(*pairs.batch([0, 1]))
+    free, clipped = (GaussianNoiseDataset(images(), sigma=0.5, clip=c).batch(range(12))[0] for c in (False, True))
+    assert free.min() < 0 and free.max() > 1
+    assert torch.equal(free.clamp(0, 1), clipped)
+
+
+def test_crops_are_parts_and_flips_are_the_eight_symmetries():
+    picture = torch.arange(36, dtype=torch.uint8).view(1, 1, 6, 6)
+    turned = {
+        tuple(np.rot90(f, k).flatten()) for f in (picture[0, 0].numpy(), picture[0, 0].numpy().T) for k in range(4)
+    }
+    flips = GaussianNoiseDataset(ImageSet.from_pixels(picture), sigma=0, flip=True)
+    crops = GaussianNoiseDataset(ImageSet.from_pixels(picture), sigma=0, crop=3)
+    seen, corners = set(), set()
+    for epoch in range(300):
+        flips.set_epoch(epoch), crops.set_epoch(epoch)
+        seen.add(tuple((flips[0][1] * 255).round().int().flatten().tolist()))
+        part = (crops[0][1] * 255).round().int()[0]
+        corners.add(part[0, 0].item())
+        top, left = divmod(part[0, 0].item(), 6)
+        assert torch.equal(part, picture[0, 0, top : top + 3, left : left + 3].int())
+    assert seen == {tuple(int(v) for v in t) for t in turned} and len(seen) == 8
+    assert corners == {6 * i + j for i in range(4) for j in range(4)}
+
+
+def test_the_global_generators_are_left_alone():
+    def state():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002
+
+    before = state()
+    GaussianNoiseDataset(images(), crop=8, flip=True).batch(range(12))
+    assert state() == before
+
+
+def test_floats_are_accepted_in_0_to_1():
+    pixels = images(3).pixels
+    a, b = GaussianNoiseDataset(pixels / 255, seed=1), GaussianNoiseDataset(ImageSet.from_pixels(pixels), seed=1)
+    assert torch.equal(a.batch([0, 1, 2])[0], b.batch([0, 1, 2])[0])
+    assert a.config["images"] == b.config["images"]
+
+
+NAN = torch.full((2, 3, 8, 8), 0.5).index_put_(
+    (torch.tensor(1), torch.tensor(0), torch.tensor(0)), torch.tensor(float("nan"))
+)
+
+
+@pytest.mark.parametrize(
+    "given, arguments, words",
+    [
+        (None, dict(sigma=25), r"sigma must be in \[0, 1\] units, got 25; did you mean 25/255\?"),
+        (None, dict(sigma=-0.1), r"got -0.1"),
+        (None, dict(sigma=float("nan")), "got nan"),
+        (None, dict(crop=17), "crop must be between 1 and 16"),
+        (None, dict(crop=0), "crop must be between 1 and 16"),
+        (None, dict(seed=-1), "seed must be a whole number"),
+        (NAN, {}, r"images \[1\] hold NaN"),
+        (torch.rand(2, 3, 8, 8) * 255, {}, r"images must be in \[0, 1\].*images / 255"),
+        (torch.rand(3, 8, 8), {}, r"images\[None\]|image\[None\]"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.long), {}, "ImageSet or a float tensor"),
+        (torch.zeros(0, 3, 8, 8), {}, "at least one"),
+    ],
+)
+def test_bad_input_is_one_clear_line(given, arguments, words):
+    with pytest.raises(ValueError, match=words) as error:
+        GaussianNoiseDataset(images() if given is None else given, **arguments)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,141 @@
+"""Each committed notebook is clean, and each executes with tiny parameters."""
+
+import base64
+import copy
+import io
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from src import run
+from src.data import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TINY = {"01_denoise": dict(size=32, crop=16, epochs=2, most_train=12, most_held_out=4)}
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """A small drawn set: two scenes a class, one shot each."""
+    from src.finger_numbers import make
+
+    return make(tmp_path_factory.mktemp("data") / "finger_numbers", scenes=2, shots=1, size=64)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_committed_notebook(path):
+    """Executed top to bottom by a clean code path, with pictures, small, nothing clever in it."""
+    assert path.stat().st_size < 1_500_000
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) >= 3
+    assert "application/vnd.jupyter.widget-view+json" not in path.read_text(encoding="utf-8")
+    for cell in code:
+        assert not re.search(r"^\s*(def|class|while) |sys\.path|\.backward\(|^[!%]", cell.source, re.M), cell.source
+        assert not re.search(r"^\s*for .* in .*(loader|_set\b)", cell.source, re.M)
+    assert any("parameters" in cell.metadata.get("tags", []) for cell in code)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_figures_in_the_prose_are_those_of_the_outputs(path):
+    """Every decibel figure in the first cell was printed or plotted by a cell below it."""
+    notebook = nbformat.read(path, as_version=4)
+    printed = "".join(str(o.get("text", "")) for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
+    claimed = re.findall(r"(\d+\.\d+) dB", notebook.cells[0].source)
+    assert claimed and all(figure in printed for figure in claimed)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_executes_with_tiny_parameters(path, drawn, tmp_path):
+    assert path.stem in TINY, "give the new notebook tiny parameters"
+    echo = io.StringIO()
+    parameters = dict(folder=str(drawn), run=str(tmp_path / "run")) | TINY[path.stem]
+    notebook, values = run.execute(path, parameters, echo)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) >= 3
+    assert "training 100%" in echo.getvalue() and values["epochs"] == 2
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert len(record["history"]) == 2
+    # a second execution loads the run, prints the same bytes and shows the same pictures
+    again, _ = run.execute(path, parameters)
+    for first, second in zip(without_pictures(notebook), without_pictures(again), strict=True):
+        assert first == second
+    for first, second in zip(pictures(notebook), pictures(again), strict=True):
+        assert first.shape == second.shape
+        # rounding in another order may move a label by a pixel
+        assert np.mean(first != second) < 0.02
+
+
+def without_pictures(notebook) -> list:
+    cells = copy.deepcopy(notebook.cells)
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("image/png", None)
+    return cells
+
+
+def pictures(notebook) -> list[np.ndarray]:
+    data = [
+        o["data"]["image/png"] for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
+    ]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) for png in data]
+
+
+def tiny_notebook(folder: Path, source="n = 1\nword = 'a'\n", last="print(n, word)") -> Path:
+    cell = nbformat.v4.new_code_cell(source, metadata=dict(tags=["parameters"]))
+    path = folder / "tiny.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell(last)]), path)
+    return path
+
+
+def test_parameters_are_replaced_and_unknown_ones_refused(tmp_path):
+    path = tiny_notebook(tmp_path)
+    notebook, values = run.execute(path, {"n": 7})
+    assert notebook.cells[1].outputs[0].text == "7 a\n" and values == {"n": 7, "word": "a"}
+    with pytest.raises(ValueError, match="no parameter 'm', expected one of n, word"):
+        run.execute(path, {"m": 7})
+
+
+def test_command_line(tmp_path, capsys):
+    path = tiny_notebook(tmp_path)
+    before = path.read_bytes()
+    assert run.main([str(path), "n=5", "word=two words", "--in-place"]) == 0
+    assert "5 two words" in capsys.readouterr().out
+    assert b"5 two words" in path.read_bytes()
+    path.write_bytes(before)
+    for arguments, words in [
+        ([str(path), "m=5"], "no parameter 'm'"),
+        ([str(path), "5"], "expected name=value"),
+        (["absent"], "no notebook 'absent'"),
+    ]:
+        assert run.main(arguments) == 1
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+    assert path.read_bytes() == before
+
+
+def test_a_failing_cell_is_one_line_and_leaves_the_notebook(tmp_path, capsys):
+    path = tiny_notebook(tmp_path, last="raise ValueError('sigma must be in [0, 1] units, got 25')")
+    before = path.read_bytes()
+    assert run.main([str(path), "--in-place"]) == 1
+    assert capsys.readouterr().err.strip() == "error: ValueError: sigma must be in [0, 1] units, got 25"
+    assert path.read_bytes() == before
+
+
+def test_make_explains_its_targets():
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    for target in ("run", "lab", "test", "notebooks", "lint"):
+        assert re.search(rf"make {target} +\w+", done.stdout)

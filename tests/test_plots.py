@@ -1,0 +1,88 @@
+"""The pictures show the pixels on the fixed scale, with the right figures under them."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from src import plot_history, plot_noise, psnr, show_grid, show_images
+
+
+@pytest.fixture
+def columns():
+    draw = torch.Generator().manual_seed(0)
+    clean = torch.rand(5, 3, 24, 32, generator=draw) * 0.5
+    noisy = clean + 0.2 * torch.randn(clean.shape, generator=draw)
+    return {"clean": clean, "noisy": noisy, "denoised": (clean + noisy) / 2}
+
+
+def test_grid_has_titles_psnr_and_the_fixed_scale(columns):
+    figure = show_grid(columns, rows=[3, 1])
+    assert isinstance(figure, Figure) and len(figure.axes) == 6
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["clean", "noisy", "denoised"]
+    for row, index in enumerate([3, 1]):
+        line = figure.axes[3 * row : 3 * row + 3]
+        assert line[0].get_xlabel() == ""
+        for axis, name in zip(line[1:], ["noisy", "denoised"]):
+            value = psnr(columns[name][index : index + 1], columns["clean"][index : index + 1]).item()
+            assert axis.get_xlabel() == f"{value:.2f} dB"
+        for axis, name in zip(line, columns):
+            shown = axis.images[0].get_array()
+            expected = columns[name][index].clamp(0, 1).permute(1, 2, 0).numpy()
+            assert np.allclose(shown, expected) and axis.images[0].get_clim() == (0, 1)
+
+
+def test_residual_and_zoom_add_columns(columns):
+    figure = show_grid(columns, rows=[0], residual=True, zoom=8)
+    assert [axis.get_title() for axis in figure.axes][3:] == [
+        "removed", "clean, zoomed", "noisy, zoomed", "denoised, zoomed",
+    ]  # fmt: skip
+    removed = figure.axes[3].images[0].get_array()
+    expected = (0.5 + columns["noisy"][0] - columns["denoised"][0]).clamp(0, 1).permute(1, 2, 0)
+    assert np.allclose(removed, expected)
+    zoomed = figure.axes[4].images[0].get_array()
+    assert np.allclose(zoomed, columns["clean"][0, :, 8:16, 12:20].permute(1, 2, 0))
+
+
+def test_grey_pictures_are_shown_in_grey(columns):
+    figure = show_grid({name: image[:, :1] for name, image in columns.items()}, rows=[0])
+    assert figure.axes[0].images[0].get_array().ndim == 2
+    assert figure.axes[0].images[0].get_cmap().name == "gray"
+
+
+def test_a_figure_is_shown_once_by_a_notebook(columns):
+    show_grid(columns)
+    assert plt.get_fignums() == []  # an open figure would be shown a second time
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(noisy=torch.rand(5, 3, 24, 24)), "columns must share one shape"),
+        (dict(noisy=torch.rand(3, 24, 32)), "columns must share one shape"),
+    ],
+)
+def test_bad_columns(columns, change, words):
+    with pytest.raises(ValueError, match=words):
+        show_grid(columns | change)
+    with pytest.raises(ValueError, match="reference 'truth' is not among the columns"):
+        show_grid(columns, reference="truth")
+
+
+def test_history_shows_every_record_and_baseline():
+    history = [
+        dict(epoch=e, train_mse=0.1 / e, seconds=1.0) | (dict(psnr=20.0 + e) if e % 2 else {}) for e in range(1, 6)
+    ]
+    figure = plot_history(history, lines={"noisy": 14.0, "nlm": 25.5})
+    left, right = figure.axes
+    assert left.lines[0].get_ydata() == pytest.approx([0.1, 0.05, 0.1 / 3, 0.025, 0.02])
+    assert right.lines[0].get_xydata().tolist() == [[1, 21], [3, 23], [5, 25]]
+    assert {"noisy 14.00", "nlm 25.50"} <= {text.get_text() for text in right.texts}
+
+
+def test_noise_and_contact_sheet(columns):
+    density = plot_noise(columns["noisy"], columns["clean"], 0.2).axes[0]
+    assert sum(bar.get_height() * bar.get_width() for bar in density.patches) == pytest.approx(1, abs=0.01)
+    figure = show_images(columns["clean"], titles=list("abcde"), columns=3)
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b", "c", "d", "e", ""]

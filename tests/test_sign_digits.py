@@ -1,0 +1,413 @@
+"""src/sign_digits.py: persons, archives good and evil, downloads that break (on loopback)."""
+
+import csv
+import io
+import stat
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src import sign_digits
+from src.data import ROOT, load_images, main, split_images
+from src.sign_digits import DIGITS, fetch, group_by_person
+
+PHOTOS = ROOT.parent / "shared/data/sign_digits"
+TOP = "Sign-Language-Digits-Dataset-master"
+
+
+def jpeg(seed):
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
+
+
+def photos(persons=3):
+    """{name below Dataset/: bytes} of persons who each showed 0 to 9."""
+    return {
+        f"{d}/IMG_{1000 + 10 * p + d}.JPG": jpeg(10 * p + d)
+        for p in range(persons)
+        for d in range(10)
+    }
+
+
+def members(files):
+    """What the archive on GitHub looks like."""
+    whole = {f"{TOP}/Dataset/{name}": content for name, content in files.items()}
+    return whole | {
+        f"{TOP}/LICENSE": b"Apache",
+        f"{TOP}/Examples/example_0.JPG": jpeg(0),
+        f"{TOP}/README.md": b"x",
+    }
+
+
+def zipped(contents):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "data" / "sign_digits"
+
+
+def check_whole(target, files):
+    found = {
+        p.relative_to(target).as_posix(): p.read_bytes() for p in target.rglob("*") if p.is_file()
+    }
+    groups = found.pop("groups.csv").decode()
+    assert found.pop("LICENSE") == b"Apache"
+    assert found == files
+    rows = list(csv.reader(groups.splitlines()))
+    assert rows[0] == ["file", "group"] and {name for name, _ in rows[1:]} == set(files)
+    assert [p.name for p in target.parent.iterdir()] == [target.name]  # nothing left beside it
+
+
+def check_refused(target, source, words, error=ValueError):
+    with pytest.raises(error) as caught:
+        fetch(source, target)
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text, text
+    assert not target.exists()
+    return text
+
+
+# ---- persons ------------------------------------------------------------------------------
+
+
+def shown(digits, first=100):
+    """Names of consecutive numbers showing these digits; None is a missing file."""
+    return [f"{d}/IMG_{n}.JPG" for n, d in enumerate(digits, first) if d is not None]
+
+
+def persons(names):
+    """The digits of each person, in the order of their numbers."""
+    found = group_by_person(names)
+    assert set(found) == set(names)
+    by_number = sorted(names, key=lambda n: int(n[6:-4]))
+    whose = {}
+    for name in by_number:
+        whose.setdefault(found[name], []).append(int(name[0]))
+    return list(whose.values())
+
+
+ALL = list(range(10))
+
+
+@pytest.mark.parametrize(
+    "digits, expected",
+    [
+        (ALL + ALL, [ALL, ALL]),
+        ([0, 1, 2, 4, 3, 5, 6, 7, 9, 8, *ALL], [[0, 1, 2, 4, 3, 5, 6, 7, 9, 8], ALL]),
+        ([1, 0, 2, 3, 4, 5, 6, 7, 8, 9, *ALL], [[1, 0, *range(2, 10)], ALL]),
+        ([0, 1, 1, *range(2, 10), 9, *ALL], [[0, 1, 1, *range(2, 10), 9], ALL]),
+        (
+            [0, 1, 2, None, 4, 5, 6, 7, 8, None, 0, 1, *[None] * 7, 9],
+            [[0, 1, 2, 4, 5, 6, 7, 8], [0, 1, 9]],
+        ),
+        ([5, 0, 1, 2, 3, 4, 6, 7, 8, 9, *ALL], [[5, 0, 1, 2, 3, 4, 6, 7, 8, 9], ALL]),
+        ([0, 1, 2, *[None] * 9, 3, 4, *[None] * 10, 5, 6], [[0, 1, 2, 3, 4], [5, 6]]),
+        ([0, 1, 2, 3, 4, 4, 5, 6, 3, 7, 8, 9], [[0, 1, 2, 3, 4, 4, 5, 6, 3, 7, 8, 9]]),
+    ],
+)
+def test_persons(digits, expected):
+    assert persons(shown(digits)) == expected
+
+
+def test_person_names_and_order_of_arguments():
+    names = shown(ALL + ALL, first=1118)
+    groups = group_by_person(names[::-1])
+    assert groups["0/IMG_1118.JPG"] == groups["9/IMG_1127.JPG"] == "person_1118"
+    assert groups["0/IMG_1128.JPG"] == "person_1128" and len(set(groups.values())) == 2
+    assert group_by_person(["3/hand.png"]) == {"3/hand.png": "person_3/hand.png"}
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="no ../shared/data/sign_digits")
+def test_the_real_photos(tmp_path):
+    target = fetch(PHOTOS, tmp_path / "sign_digits")
+    images = load_images(target, cache=tmp_path / "cache")
+    assert images.shape == (1546, 3, 100, 100) and len(set(images.labels)) == 10
+    sizes = np.unique(list(images.groups), return_counts=True)[1]
+    assert len(sizes) == 154 and sizes.max() <= 16 and (sizes == 10).sum() >= 140
+    assert images.groups[images.names.index("5/IMG_4039.JPG")] == "person_4039"
+    assert images.groups[images.names.index("0/IMG_4040.JPG")] == "person_4039"
+    train, held_out = split_images(images, 0.2, seed=0)
+    assert not set(train.groups) & set(held_out.groups)
+    assert 300 <= len(held_out) <= 318 and set(held_out.labels) == set(DIGITS)
+    assert (target / "LICENSE").read_bytes() == (PHOTOS / "LICENSE").read_bytes()
+
+
+# ---- local sources ------------------------------------------------------------------------
+
+
+def test_local_zip_and_existing_folder(tmp_path, target, capsys):
+    files = photos()
+    (tmp_path / "a.zip").write_bytes(zipped(members(files)))
+    assert fetch(tmp_path / "a.zip", target) == target
+    check_whole(target, files)
+    assert "30 photos of 3 persons" in capsys.readouterr().out
+    assert len(set(load_images(target, cache=tmp_path / "c").groups)) == 3
+    before = (target / "groups.csv").stat().st_mtime_ns
+    assert fetch(tmp_path / "gone.zip", target) == target
+    assert "is complete and was left alone" in capsys.readouterr().out
+    assert (target / "groups.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("below", ["", "Dataset/"])
+def test_local_folder(tmp_path, target, below):
+    files = photos()
+    for name, content in {"LICENSE": b"Apache", **{below + n: c for n, c in files.items()}}.items():
+        path = tmp_path / "copy" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    fetch(tmp_path / "copy", target)
+    check_whole(target, files)
+
+
+def test_command_line(tmp_path, target, capsys, monkeypatch):
+    (tmp_path / "a.zip").write_bytes(zipped(members(photos())))
+    monkeypatch.chdir(tmp_path)  # --to is relative to it
+    assert main(["sign_digits", "--from", "a.zip", "--to", "data/sign_digits"]) == 0
+    check_whole(target, photos())
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    assert main(["sign_digits", "--from", "a.zip", "--to", "other"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: a.zip is not a sound zip") and err.count("\n") == 1
+
+
+def test_incomplete_target_is_not_touched(tmp_path, target):
+    (target / "0").mkdir(parents=True)
+    (target / "0" / "mine.jpg").write_bytes(b"mine")
+    (tmp_path / "a.zip").write_bytes(zipped(members(photos())))
+    with pytest.raises(FileExistsError, match=r"not a complete sign_digits.*move it away"):
+        fetch(tmp_path / "a.zip", target)
+    assert [p.name for p in target.rglob("*")] == ["0", "mine.jpg"]
+
+
+def test_missing_source(tmp_path, target):
+    check_refused(
+        target, tmp_path / "no.zip", ["no.zip, expected a zip, a folder or"], FileNotFoundError
+    )
+
+
+# ---- archives that are refused ------------------------------------------------------------
+
+
+def symlink():
+    info = zipfile.ZipInfo(f"{TOP}/Dataset/0/IMG_1.JPG")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "../evil.JPG",
+        f"{TOP}/Dataset/0/../../../evil.JPG",
+        "/tmp/evil.JPG",
+        "C:/evil.JPG",
+        "..\\evil.JPG",
+        symlink(),
+    ],
+)
+def test_members_outside(tmp_path, target, member):
+    name = getattr(member, "filename", member)
+    (tmp_path / "a.zip").write_bytes(zipped({**members(photos()), member: b"../../evil"}))
+    check_refused(target, tmp_path / "a.zip", [repr(name), "expected plain files", "do not trust"])
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.zip", "data"]
+
+
+def test_damaged_zip(tmp_path, target):
+    whole = zipped(members(photos()))
+    (tmp_path / "a.zip").write_bytes(whole[: len(whole) // 2])
+    check_refused(target, tmp_path / "a.zip", ["a.zip is not a sound zip", "--from"])
+    for at in range(300, 3000, 300):  # one flipped byte in the packed pictures
+        (tmp_path / "a.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        check_refused(target, tmp_path / "a.zip", ["a.zip is not a sound zip"])
+    (tmp_path / "a.zip").write_bytes(b"<html>")
+    check_refused(target, tmp_path / "a.zip", ["not a sound zip"])
+
+
+def test_bomb(tmp_path, target, monkeypatch):
+    monkeypatch.setattr(sign_digits, "MAX_BYTES", 1 << 20)
+    (tmp_path / "a.zip").write_bytes(zipped({**members(photos()), f"{TOP}/zeros": bytes(1 << 20)}))
+    assert (tmp_path / "a.zip").stat().st_size < 100_000
+    check_refused(target, tmp_path / "a.zip", ["would unpack to 1,0", "at most 1,048,576"])
+
+
+def test_missing_class(tmp_path, target):
+    files = {name: content for name, content in photos().items() if name[0] not in "37"}
+    (tmp_path / "a.zip").write_bytes(zipped(members(files)))
+    check_refused(target, tmp_path / "a.zip", ["no photos of 3, 7", "ten folders 0 to 9"])
+    check_refused(
+        target, PHOTOS.parent / "set12" if PHOTOS.is_dir() else tmp_path, ["no photos of 0, 1"]
+    )
+
+
+def test_photo_that_does_not_decode(tmp_path, target):
+    files = photos() | {"4/IMG_1024.JPG": jpeg(1)[:300]}
+    (tmp_path / "a.zip").write_bytes(zipped(members(files)))
+    check_refused(target, tmp_path / "a.zip", ["Dataset/4/IMG_1024.JPG in", "cannot be decoded"])
+
+
+def test_same_photo_twice(tmp_path, target):
+    (tmp_path / "a.zip").write_bytes(zipped(members(photos()) | {"copy/3/IMG_1003.JPG": jpeg(3)}))
+    check_refused(target, tmp_path / "a.zip", ["3/IMG_1003.JPG twice"])
+
+
+# ---- downloads ----------------------------------------------------------------------------
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        server.requests.append(dict(self.headers))
+        body, asked = server.body, self.headers["Range"]
+        if server.fails:
+            return self.send_error(server.fails.pop(0))
+        start = 0
+        if asked and server.ranges and self.headers["If-Range"] == server.etag:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        cut = server.cuts.pop(0) if server.cuts else len(body)
+        self.wfile.write(body[start : start + cut])
+        if server.after:
+            server.after.pop(0)()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A loopback server of one file: `cuts` are the bytes it sends before it hangs up."""
+    monkeypatch.setattr(sign_digits, "WAIT", 0)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.body, server.etag, server.ranges = zipped(members(photos())), '"v1"', True
+    server.cuts, server.fails, server.requests, server.after = [], [], [], []
+    server.url = f"http://127.0.0.1:{server.server_port}/a.zip"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_download(server, target, capsys):
+    fetch(server.url, target)
+    check_whole(target, photos())
+    assert len(server.requests) == 1 and "Range" not in server.requests[0]
+    assert "sign_digits.zip.part: 100%" in capsys.readouterr().out
+
+
+def test_broken_transfer_is_resumed(server, target):
+    server.cuts = [5000, 3000]
+    fetch(server.url, target)
+    check_whole(target, photos())
+    assert [r.get("Range") for r in server.requests] == [None, "bytes=5000-", "bytes=8000-"]
+    assert server.requests[1]["If-Range"] == '"v1"'
+
+
+def test_resumed_by_a_later_call(server, target):
+    server.cuts = [1000] * sign_digits.TRIES
+    text = check_refused(target, server.url, ["cannot be downloaded (4,000 of ", "--from"], OSError)
+    assert server.url in text
+    assert target.with_name("sign_digits.zip.part").stat().st_size == 4000
+    fetch(server.url, target)
+    assert server.requests[-1]["Range"] == "bytes=4000-"
+    check_whole(target, photos())
+
+
+def test_part_of_another_url_is_not_used(server, target):
+    server.cuts = [1000] * sign_digits.TRIES
+    check_refused(target, server.url + "?other", ["cannot be downloaded"], OSError)
+    fetch(server.url, target)
+    assert "Range" not in server.requests[-1]
+    check_whole(target, photos())
+
+
+def test_server_that_ignores_range(server, target):
+    server.ranges, server.cuts = False, [5000]
+    fetch(server.url, target)
+    assert server.requests[1]["Range"] == "bytes=5000-"
+    check_whole(target, photos())
+
+
+def test_changed_thing_is_fetched_anew(server, target):
+    def change():
+        server.body, server.etag = zipped(members(photos(persons=5))), '"v2"'
+
+    server.cuts, server.after = [5000], [change]
+    fetch(server.url, target)
+    assert server.requests[1]["If-Range"] == '"v1"'
+    check_whole(target, photos(persons=5))
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"weak"'])
+def test_without_a_strong_validator_nothing_is_resumed(server, target, etag):
+    server.etag, server.cuts = etag, [5000]
+    fetch(server.url, target)
+    assert ["Range" in r for r in server.requests] == [False, False]
+    check_whole(target, photos())
+
+
+def test_truncated_for_ever(server, target):
+    server.ranges, server.cuts = False, [2000] * 99
+    check_refused(
+        target, server.url, ["2,000 of ", "bytes arrived", "--from FILE"], ConnectionError
+    )
+    assert len(server.requests) == sign_digits.TRIES
+
+
+def test_server_errors(server, target):
+    server.fails = [503, 429, 416]
+    fetch(server.url, target)
+    assert len(server.requests) == 4
+    check_whole(target, photos())
+
+
+def test_not_found_is_not_tried_again(server, target):
+    server.fails = [404] * 9
+    check_refused(target, server.url, ["HTTP Error 404"], ConnectionError)
+    assert len(server.requests) == 1
+
+
+def test_damaged_download_is_not_kept(server, target):
+    good = server.body
+    server.body = good[:-30]
+    check_refused(target, server.url, [server.url, "not a sound zip"])
+    assert not list(target.parent.iterdir())
+    server.body = good
+    fetch(server.url, target)
+    check_whole(target, photos())
+
+
+def test_default_url_must_bring_most_of_it(server, target, monkeypatch):
+    monkeypatch.setattr(sign_digits, "DEFAULT_URL", server.url)
+    check_refused(target, server.url, ["brought 30 photos, expected at least 2000"])
+
+
+def test_no_network(target, monkeypatch, capsys):
+    monkeypatch.setattr(sign_digits, "WAIT", 0)
+    refused = "http://127.0.0.1:9/a.zip"  # nothing listens there
+    assert main(["sign_digits", "--from", refused, "--to", str(target)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {refused} cannot be downloaded") and err.count("\n") == 1
+    assert "python -m src.data sign_digits --from FILE" in err
+    assert not target.exists()

@@ -1,0 +1,267 @@
+"""Training repeats, continues, is kept, and refuses what it should."""
+
+import copy
+import json
+import os
+import pickle
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from src import GaussianNoiseDataset, ImageSet, TrainConfig, UNet, fit, psnr, train
+from src.device import device
+from src.evaluate import denoise_batches
+from src.train import TrainState, run_key
+
+
+def small(seed=0, widths=(4, 8), **config):
+    """A network, two data sets and a config, all tiny."""
+    ramp = np.linspace(0, 255, 24)
+    draw = np.random.default_rng(0)
+    pixels = np.stack([np.add.outer(ramp * a, ramp * b) / 2 for a, b in draw.random((10, 2))])
+    images = ImageSet.from_pixels(torch.from_numpy(pixels[:, None].astype(np.uint8)))
+    train_set = GaussianNoiseDataset(images[:8], sigma=0.2, seed=seed, crop=16, flip=True)
+    test_set = GaussianNoiseDataset(images[8:], sigma=0.2, seed=9, fixed=True)
+    settings = dict(epochs=2, batch=4, seed=seed, evaluate_every=1) | config
+    return UNet(1, widths, seed=seed), train_set, test_set, TrainConfig(**settings)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+def figures(history):
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in history]
+
+
+def test_two_runs_of_one_seed_are_identical(tmp_path):
+    runs = [small(), small(), small(seed=1)]
+    histories = [fit(*run, run=tmp_path / str(i)) for i, run in enumerate(runs)]
+    assert same(runs[0][0], runs[1][0]) and figures(histories[0]) == figures(histories[1])
+    assert not same(runs[0][0], runs[2][0])
+
+
+def test_two_and_two_epochs_equal_four(tmp_path):
+    straight, parts = small(epochs=4), small(epochs=2)
+    expected = fit(*straight, run=tmp_path / "straight")
+    fit(*parts, run=tmp_path / "parts")
+    again = small(epochs=4)
+    history = fit(*again, run=tmp_path / "parts")
+    assert same(straight[0], again[0]) and figures(history) == figures(expected)
+    saved = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("straight", "parts")]
+    moments = [list(s["optimizer"]["state"].values()) for s in saved]
+    assert all(torch.equal(a["exp_avg_sq"], b["exp_avg_sq"]) for a, b in zip(*moments))
+
+
+def test_a_finished_run_is_loaded_not_trained(tmp_path, monkeypatch):
+    first = small()
+    history = fit(*first, run=tmp_path / "run")
+    monkeypatch.setattr("src.noise.GaussianNoiseDataset.batch", None)  # any training step would call it
+    second = small()
+    assert fit(*second, run=tmp_path / "run") == history
+    assert same(first[0], second[0])
+
+
+def test_the_loop_learns_and_reports_what_is_so():
+    """On plain ramps the network beats doing nothing; the record's psnr is the model's own."""
+    model, train_set, test_set, config = small(widths=(16, 32), epochs=60, evaluate_every=20)
+    for record in train(model, train_set, test_set, config):
+        if "psnr" in record:
+            own = torch.cat([psnr(d, c) for _, c, d in denoise_batches(model, test_set)]).mean().item()
+            assert record["psnr"] == pytest.approx(own, abs=1e-6)
+    assert record["epoch"] == 60 and record["psnr"] > 14 + 6
+    assert record["train_mse"] < 0.2**2 / 2
+
+
+def test_the_average_of_the_weights_is_the_weighted_mean_it_claims_to_be():
+    """Sum of weights_t * w(t) with w(t) = t^g - normalised, computed after the fact."""
+    model, train_set, test_set, config = small(epochs=3, ema=0.2)
+    state = TrainState.new(model, config)
+    seen = [], []
+
+    def remember(optimizer, *_):
+        seen[0].append([p.detach().clone() for p in optimizer.param_groups[0]["params"]])
+
+    state.optimizer.register_step_post_hook(remember)
+    list(train(model, train_set, test_set, config, state))
+    from src.train import _exponent
+
+    g = _exponent(0.2)
+    assert np.sqrt((g + 1) / (g + 3)) / (g + 2) == pytest.approx(0.2, abs=1e-6)
+    keep = [(1 - 1 / t) ** (g + 1) for t in range(1, len(seen[0]) + 1)]
+    weight = [(1 - k) * np.prod(keep[i + 1 :]) for i, k in enumerate(keep)]
+    assert sum(weight) == pytest.approx(1)
+    for i, parameter in enumerate(model.parameters()):
+        mean = sum(w * step[i] for w, step in zip(weight, seen[0]))
+        assert torch.allclose(parameter, mean, atol=1e-6)
+
+
+def test_another_key_is_left_alone_and_the_fields_are_named(tmp_path):
+    fit(*small(), run=tmp_path / "run")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    model, train_set, test_set, _ = small()
+    louder = GaussianNoiseDataset(train_set.images, sigma=0.1, seed=0, crop=16, flip=True)
+    with pytest.raises(ValueError, match=r"train_set.sigma is 0.2, not 0.1; config.lr is 0.0015, not 0.01"):
+        fit(model, louder, test_set, TrainConfig(epochs=2, evaluate_every=1, lr=1e-2), run=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"network.widths is \[4, 8\], not \[4, 6\]"):
+        fit(*small(widths=(4, 6)), run=tmp_path / "run")
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+
+
+def test_fewer_epochs_than_there_are(tmp_path):
+    fit(*small(epochs=3), run=tmp_path / "run")
+    with pytest.raises(ValueError, match="already holds 3 epochs, 2 were asked for"):
+        fit(*small(epochs=2), run=tmp_path / "run")
+
+
+def test_the_stop_button_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
+    expected = small(epochs=2)
+    fit(*expected, run=tmp_path / "expected")
+    batch, calls = GaussianNoiseDataset.batch, []
+
+    def pressed(self, indices):
+        calls.append(self.epoch)
+        if calls.count(2) == 2:  # within the third epoch
+            raise KeyboardInterrupt
+        return batch(self, indices)
+
+    monkeypatch.setattr(GaussianNoiseDataset, "batch", pressed)
+    stopped = small(epochs=50)
+    history = fit(*stopped, run=tmp_path / "run")
+    monkeypatch.undo()
+    assert len(history) == 2 and same(expected[0], stopped[0])
+    assert "2 finished epochs are kept" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "run/record.json").read_text())["history"]) == 2
+    assert len(fit(*small(epochs=3), run=tmp_path / "run")) == 3
+
+
+def test_a_real_interrupt_signal(tmp_path):
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    model, *rest = small(epochs=100_000)
+    history = fit(model, *rest, run=tmp_path / "run")
+    timer.join()
+    assert 0 < len(history) < 100_000
+    assert len(torch.load(tmp_path / "run/state.pt", weights_only=True)["history"]) == len(history)
+
+
+def test_training_leaves_the_global_generators_alone(tmp_path):
+    before = torch.get_rng_state().tolist()
+    fit(*small(), run=tmp_path / "run")
+    assert torch.get_rng_state().tolist() == before
+
+
+def test_the_key_holds_all_that_decides_the_result():
+    """Each change alone must change the key, but for the number of epochs."""
+    model, train_set, test_set, config = small()
+    base = run_key(model, train_set, test_set, config)
+    assert run_key(model, train_set, test_set, small(epochs=9)[3]) == base
+    assert json.loads(json.dumps(base)) == base
+    images = train_set.images
+    for other in [
+        (UNet(1, (4, 8), seed=1), train_set, test_set, config),
+        (UNet(1, (4, 8), norm="batch"), train_set, test_set, config),
+        (model, GaussianNoiseDataset(images, sigma=0.2, crop=16), test_set, config),
+        (model, GaussianNoiseDataset(images[:7], sigma=0.2, crop=16, flip=True), test_set, config),
+        (model, train_set, train_set, config),
+        (model, train_set, test_set, small(batch=2)[3]),
+        (model, train_set, test_set, small(ema=0.2)[3]),
+    ]:
+        assert run_key(*other) != base
+    changed = images.pixels.clone()
+    changed[0, 0, 0, 0] ^= 1
+    one_pixel = GaussianNoiseDataset(ImageSet.from_pixels(changed), sigma=0.2, crop=16, flip=True)
+    assert run_key(model, one_pixel, test_set, config) != base
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("echo evil > evil",)
+
+
+def test_damaged_and_foreign_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    fit(*small(), run=run)
+    good = (run / "state.pt").read_bytes()
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 4
+    foreign, evil = tmp_path / "foreign.pt", tmp_path / "evil.pt"
+    torch.save({"weights": torch.zeros(3)}, foreign)
+    torch.save({"key": Evil()}, evil)
+    for bad in [good[: len(good) // 2], b"", bytes(flipped), foreign.read_bytes(), evil.read_bytes(), pickle.dumps(1)]:
+        (run / "state.pt").write_bytes(bad)
+        with pytest.raises(ValueError, match="is damaged or not a checkpoint of this project") as error:
+            fit(*small(epochs=3), run=run)
+        assert "\n" not in str(error.value)
+        assert (run / "state.pt").read_bytes() == bad
+    assert not (tmp_path / "evil").exists()
+    (run / "state.pt").write_bytes(good)
+    assert len(fit(*small(epochs=3), run=run)) == 3
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"cannot write .*state.pt"):
+        fit(*small(), run=tmp_path / "file" / "run")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_full_disk_keeps_the_last_epoch(tmp_path, monkeypatch):
+    fit(*small(), run=tmp_path / "run")
+    before = (tmp_path / "run/state.pt").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        fit(*small(epochs=3), run=tmp_path / "run")
+    assert (tmp_path / "run/state.pt").read_bytes() == before
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["record.json", "state.pt"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (dict(epochs=0), "epochs must be a whole number >= 1, got 0"),
+        (dict(epochs=2.5), "got 2.5"),
+        (dict(batch=0), "batch must be"),
+        (dict(lr=0), "lr must be between 0 and 1"),
+        (dict(lr=float("nan")), "lr must be"),
+        (dict(ema=1), "ema must be"),
+        (dict(seed=-1), "seed must be"),
+    ],
+)
+def test_bad_config(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**arguments)
+
+
+def test_batch_larger_than_the_set_writes_nothing(tmp_path):
+    with pytest.raises(ValueError, match="batch 9 is larger than the training set of 8 images"):
+        fit(*small(batch=9), run=tmp_path / "run")
+    with pytest.raises(ValueError, match="batch 9"):
+        next(train(*small(batch=9)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_batchnorm_runs_and_its_statistics_are_kept(tmp_path):
+    _, train_set, test_set, config = small()
+    model = UNet(1, (4, 8), norm="batch", block="double", residual=False)
+    start = copy.deepcopy(model)
+    fit(model, train_set, test_set, config, run=tmp_path / "run")
+    name = next(n for n in model.state_dict() if n.endswith("running_var"))
+    assert not torch.equal(model.state_dict()[name].cpu(), start.state_dict()[name])
+    assert not model.training
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu(tmp_path):
+    model, *rest = small(epochs=3)
+    history = fit(model, *rest, run=tmp_path / "run")
+    assert next(model.parameters()).device.type == device().type == "cuda"
+    assert len(history) == 3 and history[-1]["train_mse"] < history[0]["train_mse"]

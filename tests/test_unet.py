@@ -1,0 +1,91 @@
+"""The UNet keeps sizes, starts as the identity, and expresses the network of 2021."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from src import UNet
+
+OF_2021 = dict(widths=(64, 128, 256, 512, 1024), block="double", norm="batch", residual=False)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (33, 47), (64, 64), (100, 100)])
+@pytest.mark.parametrize("block", ["residual", "double"])
+def test_any_size_comes_back(size, block):
+    model = UNet(channels=3, widths=(4, 8, 12), block=block)
+    with torch.no_grad():
+        assert model(torch.rand(2, 3, *size)).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("widths", [(4,), (4, 6), (4, 6, 8, 10)])
+@pytest.mark.parametrize("block", ["residual", "double"])
+def test_any_channels_and_levels(channels, widths, block):
+    model = UNet(channels=channels, widths=widths, block=block, skip=len(widths) % 2 == 0)
+    assert model(torch.rand(1, channels, 9, 6)).shape == (1, channels, 9, 6)
+
+
+def test_untrained_residual_unet_returns_its_input():
+    noisy = torch.rand(2, 3, 37, 20)
+    assert torch.equal(UNet(widths=(4, 8))(noisy), noisy)
+
+
+def test_network_of_2021_has_the_parameters_counted_by_hand():
+    def double(a, b):  # two 3x3 convolutions without bias, each with a BatchNorm's scale and shift
+        return 9 * a * b + 2 * b + 9 * b * b + 2 * b
+
+    steps = list(pairwise([64, 128, 256, 512, 1024]))
+    down = double(3, 64) + sum(double(a, b) for a, b in steps)
+    up = sum(4 * b * a + a + double(2 * a, a) for a, b in steps)
+    expected = down + up + 64 * 3 + 3
+    model = UNet(**OF_2021)
+    assert sum(p.numel() for p in model.parameters()) == expected == 31_037_763
+
+
+def test_seed_decides_the_weights_and_the_global_generator_is_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    a, b, c = UNet(widths=(4, 8), seed=1), UNet(widths=(4, 8), seed=1), UNet(widths=(4, 8), seed=2)
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
+    assert any(not torch.equal(x, y) for x, y in zip(a.parameters(), c.parameters()))
+
+
+def test_gradients_reach_every_parameter():
+    model = UNet(widths=(4, 8, 12))
+    torch.nn.init.ones_(model.tail.weight)  # at zero it would block the first step's gradient
+    model(torch.rand(2, 3, 16, 16)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_skip_false_is_an_autoencoder():
+    """Without skips every path runs through the coarsest level, so its zeroing makes the output flat."""
+    model = UNet(widths=(4, 8), skip=False, residual=False)
+    torch.nn.init.zeros_(model.up[0].weight)
+    out = model(torch.rand(1, 3, 32, 32))[..., 8:-8, 8:-8]
+    assert out.std(dim=(2, 3)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (dict(widths=()), "widths"),
+        (dict(channels=0), "at least 1"),
+        (dict(widths=(8, 0)), "at least 1"),
+        (dict(blocks=(1,)), "two counts"),
+        (dict(blocks=(0, -1)), "two counts"),
+        (dict(block="triple"), "block must be"),
+        (dict(norm="group"), "norm must be"),
+    ],
+)
+def test_wrong_arguments(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        UNet(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 1, 16, 16)])
+def test_wrong_input_names_the_shape(shape):
+    with pytest.raises(ValueError, match=r"takes \[B, 3, H, W\], got"):
+        UNet(widths=(4, 8))(torch.rand(shape))
