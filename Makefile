@@ -5,9 +5,6 @@ BIN    := $(VENV)/bin
 NAME   ?= 01_denoise
 ARGS   ?=
 
-# idle threads must not spin: on few cores they starve whatever else runs (see src/run.py)
-export OMP_WAIT_POLICY = PASSIVE
-
 .DEFAULT_GOAL := help
 .PHONY: help run lab test notebooks lint
 

@@ -8,9 +8,7 @@ gives a natural image's scale-free edges and its 1/f^2 power. As Achddou, Gousse
 2025) found for denoisers, the shapes need 1/f textures inside, shading and a blur that grows with
 depth; we add a furnished room and choose colours from a short table instead of taking them from photos.
 
-The same seed gives the same bytes on every machine: draws are integers() and random() only, and a pixel
-passes through nothing but single IEEE-exact operations (+ - * / sqrt, comparisons, floor, indexing) and
-Pillow's integer box blur. No sin, exp, pow, matmul or float sum: their last bit depends on the machine.
+The same seed gives the same bytes on every machine: see src/textures.py for the rules that ensure it.
 """
 
 import math
@@ -18,111 +16,32 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-TILE = 512  # texture side in pixels; a power of two, so that `& (TILE - 1)` wraps around
-# Colours of common materials, sRGB, chosen by hand: 5 woods, 9 walls and stones, then cloth, plants and paints.
-# fmt: off
-MATERIALS = np.array([
-    (196, 160, 118), (150, 105, 66), (104, 68, 42), (64, 42, 30), (222, 190, 150), (236, 231, 220),
-    (214, 212, 206), (168, 166, 160), (120, 119, 116), (74, 74, 77), (188, 198, 206), (222, 204, 176),
-    (140, 124, 104), (92, 82, 72), (34, 34, 38), (18, 17, 20), (92, 112, 62), (58, 82, 50), (134, 146, 92),
-    (66, 92, 126), (112, 142, 170), (40, 52, 84), (168, 62, 48), (122, 44, 44), (204, 120, 62), (220, 178, 84),
-    (176, 132, 138), (86, 120, 118), (246, 244, 238)], np.float32)
-# fmt: on
-WOODS, WALLS, GREENS = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9, 10, 11, 12, 13), (16, 17, 18)
+from .textures import (
+    BRICKS,
+    CLOUD,
+    DOTS,
+    FIBRE,
+    GREENS,
+    MARBLE,
+    MATERIALS,
+    ROUGH,
+    STRIPES,
+    TEXT,
+    TILE,
+    WALLS,
+    WEAVE,
+    WOOD,
+    WOODS,
+    half,
+    make_textures,
+    pick,
+    sharpen,
+    smooth,
+    turn,
+    uniform,
+)
+
 KINDS = ("ellipse", "box", "polygon", "blob", "line")
-CLOUD, ROUGH, WOOD, WEAVE, STRIPES, TEXT, DOTS, MARBLE, BRICKS, FIBRE = range(10)  # textures, see make_textures
-
-
-def uniform(rng, low, high):
-    """A float in [low, high). Not rng.uniform: its C code may fuse multiply and add on some CPUs."""
-    return low + (high - low) * rng.random()
-
-
-def pick(rng, options):
-    """One of the options."""
-    return options[int(rng.integers(len(options)))]
-
-
-def turn(degrees):
-    """(cos, sin) of an angle in degrees; rounded, because the last bit of libm differs between systems."""
-    return round(math.cos(math.radians(degrees)), 6), round(math.sin(math.radians(degrees)), 6)
-
-
-def smooth(x):
-    """Smoothstep 3x^2 - 2x^3 of x clipped to [0, 1]."""
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
-
-
-def wave(x):
-    """A sine look-alike with period 1 and range [-1, 1], made of parabolas."""
-    t = x - np.floor(x)
-    q = 4 * np.where(t < 0.5, t, t - 0.5) - 1  # [-1, 1] in each half period
-    return np.where(t < 0.5, 1 - q * q, q * q - 1)
-
-
-def value_noise(rng, cell_y, cell_x):
-    """Random grid values in [-1, 1), interpolated smoothly; periodic; float32 [TILE, TILE]."""
-    grid = rng.random((TILE // cell_y, TILE // cell_x), dtype=np.float32) * 2 - 1
-
-    def axis(cell):
-        at = np.arange(TILE)
-        return at // cell, (at // cell + 1) % (TILE // cell), smooth((at % cell).astype(np.float32) / cell)
-
-    low, high, t = axis(cell_y)
-    rows = grid[low] + (grid[high] - grid[low]) * t[:, None]
-    low, high, t = axis(cell_x)
-    left = np.take(rows, low, axis=1)
-    return left + (np.take(rows, high, axis=1) - left) * t
-
-
-def pink_noise(rng, finest=2, coarsest=128, stretch=1, falloff=1.0):
-    """1/f noise of about unit spread, float32 [TILE, TILE]: octaves of value noise, coarse to fine.
-
-    Each octave is `falloff` times the last; 1 gives all the same variance, that is a power of 1/f^2.
-    `stretch` widens the cells along x: fibres.
-    """
-    total, power, gain, cell = np.zeros((TILE, TILE), np.float32), 0.0, 1.0, coarsest
-    while cell >= finest:
-        total += value_noise(rng, cell, cell * stretch) * gain
-        power, gain, cell = power + gain * gain, gain * falloff, cell // 2
-    return total * (2.1 / math.sqrt(power))
-
-
-def sharpen(p, amount):
-    """What cameras do after reading the sensor: p + amount * (p - mean of the four neighbours), [H, W, 3]."""
-    q = np.concatenate([p[:1], p, p[-1:]])
-    q = np.concatenate([q[:, :1], q, q[:, -1:]], axis=1)
-    return p + amount * (p - ((q[:-2, 1:-1] + q[2:, 1:-1]) + (q[1:-1, :-2] + q[1:-1, 2:])) * 0.25)
-
-
-def make_textures(rng):
-    """The ten surface patterns of a scene, each float32 [TILE, TILE], about [-1, 1] and periodic."""
-    y, x = np.arange(TILE, dtype=np.float32)[:, None], np.arange(TILE, dtype=np.float32)[None]
-    cloud = pink_noise(rng, falloff=uniform(rng, 0.85, 1.1))
-    rough = pink_noise(rng, finest=1, coarsest=16, falloff=1.2)
-    fibre = pink_noise(rng, finest=1, coarsest=16, stretch=16, falloff=1.1)
-    wood = wave(y * (int(rng.integers(3, 9)) / TILE) + 0.45 * cloud + 0.15 * fibre) * 0.5 + fibre * 0.5
-    period = 2 ** int(rng.integers(3, 5))
-    over = (np.floor(y / period) + np.floor(x / period)) % 2 < 1  # warp over weft, or under it
-    weave = np.abs(wave(np.where(over, y, x) / (2 * period))) * 1.6 - 1 + 0.2 * rough
-    stripes = np.clip(wave(x / 2 ** int(rng.integers(4, 7)) + 0.05 * cloud) * 4, -1, 1) * 0.7 + rough * 0.15
-    # Text: rows of letters, each a random column of strokes 2 px wide; words end at random gaps.
-    ink = (rng.random((32, 8, 256)) < 0.22) | (rng.random((32, 1, 256)) < 0.5)
-    ink = ink & (rng.random((32, 1, 256)) < 0.8)
-    ink = np.repeat(np.concatenate([ink, np.zeros_like(ink)], axis=1).reshape(TILE, 256), 2, axis=1)
-    text = np.where(ink, np.float32(-1.5), np.float32(0)) + rough * 0.06
-    dots = np.clip(value_noise(rng, 16, 16) * 6 - 2, -1, 1) * 0.7 + cloud * 0.15
-    marble = 1 - np.clip(np.abs(cloud) * 3, 0, 2) + rough * 0.1
-    high, wide = 2 ** int(rng.integers(5, 7)), 2 ** int(rng.integers(6, 8))
-    row = np.floor(y / high)
-    across = x + (row % 2) * (wide / 2)
-    joint = np.minimum(np.minimum(y % high, high - y % high), np.minimum(across % wide, wide - across % wide))
-    tone = rng.random((TILE // high, TILE // wide + 1), dtype=np.float32)
-    bricks = (
-        tone[row.astype(np.intp), np.floor(across / wide).astype(np.intp)] - 1.6 * (joint < 2.5) + 0.25 * rough - 0.3
-    )
-    return [t.astype(np.float32) for t in (cloud, rough, wood, weave, stripes, text, dots, marble, bricks, fibre)]
 
 
 def distance(kind, u, v, a, b, k):
@@ -145,9 +64,8 @@ def distance(kind, u, v, a, b, k):
         uu, vv = u * u, v * v
         rr = uu + vv + 1e-6
         edge = 0.8 + (0.7 * (k[0] - 0.5) * (uu - vv) + 0.6 * (k[1] - 0.5) * u * (uu - 3 * vv) / np.sqrt(rr)) / rr
-        return (np.sqrt(rr) - edge - 0.4 * (k[2] - 0.5) * (uu * uu - 6 * uu * vv + vv * vv) / (rr * rr)) * (
-            0.8 * min(a, b)
-        )
+        fourth = 0.4 * (k[2] - 0.5) * (uu * uu - 6 * uu * vv + vv * vv) / (rr * rr)
+        return (np.sqrt(rr) - edge - fourth) * (0.8 * min(a, b))
     return np.maximum(np.abs(v - (k[0] - 0.5) / a * u * u) - b, np.abs(u) - a)  # "line": a bent strip
 
 
@@ -234,8 +152,7 @@ class Painter:
 
     def clutter(self, count, smallest, largest, low=0.0):
         """Dead leaves: `count` shapes below the height `low`, density of the radius ~ r^-3 on [smallest, largest]."""
-        rng, side = self.rng, self.side
-        ratio = smallest / largest
+        rng, side, ratio = self.rng, self.side, smallest / largest
         for _ in range(round(count * side * side / 313600)):  # the counts are for a side of 560
             r = smallest / math.sqrt(1 - rng.random() * (1 - ratio * ratio))
             kind = pick(rng, self.kinds)
@@ -335,8 +252,7 @@ def draw_scene(rng, size=128, room=None, focus=None):
         canvas.clutter(350, smallest, 0.35 * side)
         canvas.blur(far // 3)
         canvas.clutter(200, smallest, 0.2 * side)
-    p = canvas.pixels
-    p = sharpen((p[::2, ::2] + p[1::2, ::2] + (p[::2, 1::2] + p[1::2, 1::2])) * 0.25, uniform(rng, 0.3, 1.1))
+    p = sharpen(half(canvas.pixels), uniform(rng, 0.3, 1.1))
     # Light falls off across the picture; tint and exposure are the lamp's and the camera's.
     (c, s), fall, at = canvas.light, uniform(rng, 0.1, 0.7) / size, np.arange(size, dtype=np.float32) - size / 2
     warm, gain = uniform(rng, -0.12, 0.16), uniform(rng, 0.65, 1.2)
