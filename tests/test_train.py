@@ -44,16 +44,20 @@ def test_two_runs_of_one_seed_are_identical(tmp_path):
     assert not same(runs[0][0], runs[2][0])
 
 
-def test_two_and_two_epochs_equal_four(tmp_path):
-    straight, parts = small(epochs=4), small(epochs=2)
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_two_and_two_epochs_equal_four(tmp_path, optimizer):
+    settings = dict(widths=(16, 24), optimizer=optimizer)
+    straight, parts = small(epochs=4, **settings), small(epochs=2, **settings)
     expected = fit(*straight, run=tmp_path / "straight")
     fit(*parts, run=tmp_path / "parts")
-    again = small(epochs=4)
+    again = small(epochs=4, **settings)
     history = fit(*again, run=tmp_path / "parts")
     assert same(straight[0], again[0]) and figures(history) == figures(expected)
     saved = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("straight", "parts")]
-    moments = [list(s["optimizer"]["state"].values()) for s in saved]
-    assert all(torch.equal(a["exp_avg_sq"], b["exp_avg_sq"]) for a, b in zip(*moments))
+    for a, b in zip(saved[0]["optimizers"], saved[1]["optimizers"], strict=True):
+        assert a["param_groups"] == b["param_groups"] and a["state"].keys() == b["state"].keys()
+        for x, y in zip(a["state"].values(), b["state"].values()):
+            assert all(torch.equal(x[name], y[name]) for name in x)
 
 
 def test_a_finished_run_is_loaded_not_trained(tmp_path, monkeypatch):
@@ -78,24 +82,25 @@ def test_the_loop_learns_and_reports_what_is_so():
 
 def test_the_average_of_the_weights_is_the_weighted_mean_it_claims_to_be():
     """Sum of weights_t * w(t) with w(t) = t^g - normalised, computed after the fact."""
-    model, train_set, test_set, config = small(epochs=3, ema=0.2)
+    model, train_set, test_set, config = small(epochs=3, ema=0.2, widths=(16, 24))
     state = TrainState.new(model, config)
-    seen = [], []
+    seen = []
 
-    def remember(optimizer, *_):
-        seen[0].append([p.detach().clone() for p in optimizer.param_groups[0]["params"]])
+    def remember(*_):
+        seen.append([p.detach().clone() for p in state.raw.parameters()])
 
-    state.optimizer.register_step_post_hook(remember)
+    state.optimizers[-1].register_step_post_hook(remember)
     list(train(model, train_set, test_set, config, state))
+    assert len(state.optimizers) == 2 and len(seen) == 6
     from src.train import _exponent
 
     g = _exponent(0.2)
     assert np.sqrt((g + 1) / (g + 3)) / (g + 2) == pytest.approx(0.2, abs=1e-6)
-    keep = [(1 - 1 / t) ** (g + 1) for t in range(1, len(seen[0]) + 1)]
+    keep = [(1 - 1 / t) ** (g + 1) for t in range(1, len(seen) + 1)]
     weight = [(1 - k) * np.prod(keep[i + 1 :]) for i, k in enumerate(keep)]
     assert sum(weight) == pytest.approx(1)
     for i, parameter in enumerate(model.parameters()):
-        mean = sum(w * step[i] for w, step in zip(weight, seen[0]))
+        mean = sum(w * step[i] for w, step in zip(weight, seen))
         assert torch.allclose(parameter, mean, atol=1e-6)
 
 
@@ -234,6 +239,7 @@ def test_a_full_disk_keeps_the_last_epoch(tmp_path, monkeypatch):
         (dict(lr=float("nan")), "lr must be"),
         (dict(beta2=1), "beta2 must be"),
         (dict(ema=1), "ema must be"),
+        (dict(optimizer="sgd"), "optimizer must be"),
         (dict(seed=-1), "seed must be"),
     ],
 )

@@ -1,0 +1,76 @@
+"""The figures in README.md and PROGRESS.md are those of the records in checkpoints/published/.
+
+`python tests/test_figures.py` prints the table's rows as they must stand there.
+"""
+
+import json
+import re
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "checkpoints" / "published"
+SETS = sorted({folder.name.rpartition("-")[0] for folder in PUBLISHED.glob("*-[0-9]")})
+
+
+def figures(name: str) -> dict[str, list[float]]:
+    """Column -> one figure a seed, from the runs `name`-0, `name`-1, ..."""
+    columns = {}
+    for folder in sorted(PUBLISHED.glob(f"{name}-[0-9]")):
+        history = json.loads((folder / "record.json").read_text())["history"]
+        scores = json.loads((folder / "scores.json").read_text())
+        row = {method: scores["psnr"][method]["mean"] for method in ("noisy", "nlm", "bm3d")}
+        row |= {f"epoch {n}": history[n - 1]["psnr"] for n in (1, 20, 100)}
+        row["over bm3d"] = scores["psnr"]["unet"]["mean"] - scores["psnr"]["bm3d"]["mean"]
+        row["ssim bm3d"], row["ssim"] = (scores["ssim"][method]["mean"] for method in ("bm3d", "unet"))
+        row["seconds"] = sum(record["seconds"] for record in history)
+        for column, value in row.items():
+            columns.setdefault(column, []).append(value)
+    return columns
+
+
+def table_row(name: str) -> str:
+    cells = [name]
+    for column, values in figures(name).items():
+        digits = 3 if column.startswith("ssim") else 0 if column == "seconds" else 2
+        cells.append(f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}")
+    return "| " + " | ".join(cells) + " |"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_log_has_the_row_of_the_records(name):
+    assert table_row(name) in (ROOT / "PROGRESS.md").read_text(encoding="utf-8")
+
+
+def test_there_is_something_published():
+    assert SETS == ["finger_numbers", "sign_digits"]
+    assert all(len(values) >= 3 for name in SETS for values in figures(name).values())
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_records_belong_together_and_are_complete(name):
+    """One recipe, three seeds; the final figure is the same in both files of a run."""
+    recipes, seeds = set(), []
+    for folder in sorted(PUBLISHED.glob(f"{name}-[0-9]")):
+        record, scores = (json.loads((folder / f"{part}.json").read_text()) for part in ("record", "scores"))
+        assert len(record["history"]) == record["epochs"] == 100
+        # trained under autocast and judged in the same precision: equal but for rounding
+        assert abs(record["history"][-1]["psnr"] - scores["psnr"]["unet"]["mean"]) < 0.01
+        seeds.append(record["key"]["config"].pop("seed"))
+        recipes.add(json.dumps(record["key"]["config"]))
+    assert len(recipes) == 1 and len(set(seeds)) == len(seeds)
+
+
+def test_readme_figures_are_published():
+    """Every figure in dB in the README stands in the log or in a notebook's output."""
+    known = (ROOT / "PROGRESS.md").read_text(encoding="utf-8")
+    known += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb"))
+    claimed = re.findall(r"(\d+\.\d+) dB", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert claimed and not [figure for figure in claimed if figure not in known]
+
+
+if __name__ == "__main__":
+    for name in SETS:
+        print(table_row(name))
