@@ -147,9 +147,7 @@ def load_images(folder, size=None, channels=3, limit_bytes=1 << 30, cache=CACHE)
     Returns an ImageSet. Raises FileNotFoundError, NotADirectoryError, PermissionError or
     ValueError, each a line that names the file or value and the fix.
     """
-    if size is not None and (
-        isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1
-    ):
+    if size is not None and (isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1):
         raise ValueError(f"size must be a whole number of pixels >= 1, got {size!r}; try size=128")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}; try channels=3")

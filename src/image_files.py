@@ -39,9 +39,7 @@ def list_images(folder):
         fix = f"make it with `python -m src.data {folder.name}`" if made else "check the path"
         raise FileNotFoundError(f"no folder {folder}, expected one of images; {fix}")
     if not folder.is_dir():
-        raise NotADirectoryError(
-            f"{folder} is a file, expected a folder of images; did you mean {folder.parent}?"
-        )
+        raise NotADirectoryError(f"{folder} is a file, expected a folder of images; did you mean {folder.parent}?")
     top, inside = [], []
     try:
         for name in os.listdir(folder):
@@ -73,8 +71,7 @@ def list_images(folder):
             info = os.stat(folder / name)
         except OSError as error:
             raise FileNotFoundError(
-                f"{folder / name} cannot be found ({error.strerror}), expected an image; "
-                "remove the dead link"
+                f"{folder / name} cannot be found ({error.strerror}), expected an image; remove the dead link"
             ) from None
         if not stat.S_ISREG(info.st_mode):
             raise ValueError(f"{folder / name} is not a file, expected an image; rename it")
@@ -129,9 +126,7 @@ def _decode(path, size, channels):
     except PermissionError:
         raise PermissionError(f"{path} may not be read, expected an image; chmod u+r") from None
     except Exception as error:  # Pillow lets everything out, from SyntaxError to zlib.error
-        raise ValueError(
-            f"{path} cannot be decoded ({error}), expected a whole image; replace or remove it"
-        ) from None
+        raise ValueError(f"{path} cannot be decoded ({error}), expected a whole image; replace or remove it") from None
     if size is not None:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """U V^T of each matrix U S V^T, about: singular values come out between 0.7 and 1.2.
+def orthogonalise(matrices: Tensor, steps: int = 4) -> Tensor:
+    """U V^T of each matrix U S V^T, about: singular values come out mostly between 0.6 and 1.3.
 
     matrices: float [N, R, C]. Returns float32 [N, R, C]. Newton-Schulz iteration with Jordan's
     quintic, x -> 3.4445 x - 4.775 x^3 + 2.0315 x^5 for every singular value, steep at 0: singular
-    values below about a thousandth of the norm need more steps. In bfloat16, where the matrix
+    values below about a hundredth of the norm need more steps. In bfloat16, where the matrix
     products are cheapest and whose rounding does not matter here.
     """
     x = matrices.bfloat16()
@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
     of Adam's order. momentum: of Nesterov's kind, a running mean of the gradients.
     """
 
-    def __init__(self, params, lr: float, momentum: float = 0.9):
+    def __init__(self, params, lr: float, momentum: float = 0.95):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
@@ -55,7 +55,9 @@ class Muon(torch.optim.Optimizer):
                 means = [self.state[p]["mean"] for p in weights]
                 torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
                 ahead = torch._foreach_lerp(gradients, means, group["momentum"])
-                matrices = torch.stack([g.flatten(1) for g in ahead])  # [N, R, C]
+                # channels last: how a convolution's weight lies in memory here, so nothing is copied
+                matrices = torch.stack([g.movedim(1, -1).flatten(1) for g in ahead])  # [N, R, C]
                 size = group["lr"] * 0.2 * max(matrices.shape[1:]) ** 0.5
                 for p, direction in zip(weights, orthogonalise(matrices)):
-                    p.sub_(direction.view(p.shape), alpha=size)
+                    shape = p.movedim(1, -1).shape
+                    p.sub_(direction.view(shape).movedim(-1, 1), alpha=size)

@@ -27,9 +27,7 @@ from tqdm import tqdm
 from src.data import find_folder
 from src.image_files import FORMATS, SUFFIXES
 
-DEFAULT_URL = (
-    "https://github.com/ardamavi/Sign-Language-Digits-Dataset/archive/refs/heads/master.zip"
-)
+DEFAULT_URL = "https://github.com/ardamavi/Sign-Language-Digits-Dataset/archive/refs/heads/master.zip"
 DIGITS = tuple("0123456789")
 MIN_PHOTOS = 2000  # what the default URL has to bring; it holds about 2,060
 MAX_BYTES = 1 << 30  # unpacked; the real archive has about 20 MB
@@ -72,9 +70,7 @@ def fetch(source=DEFAULT_URL, folder="data/sign_digits"):
         else:
             raise FileNotFoundError(f"no {source}, expected a zip, a folder or an http(s) URL")
         if source == DEFAULT_URL and len(names) < MIN_PHOTOS:
-            raise ValueError(
-                f"{source} brought {len(names)} photos, expected at least {MIN_PHOTOS}; {HELP}"
-            )
+            raise ValueError(f"{source} brought {len(names)} photos, expected at least {MIN_PHOTOS}; {HELP}")
         persons = group_by_person(names)
         with (whole / "groups.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("file", "group"), *sorted(persons.items())])
@@ -140,8 +136,7 @@ def _take(members, whole, source):
     missing = [digit for digit in DIGITS if not any(name[0] == digit for name in names)]
     if missing:
         raise ValueError(
-            f"{source} has no photos of {', '.join(missing)}, expected the ten folders 0 to 9, "
-            f"each with photos; {HELP}"
+            f"{source} has no photos of {', '.join(missing)}, expected the ten folders 0 to 9, each with photos; {HELP}"
         )
     return names
 
@@ -172,8 +167,7 @@ def _zip_members(archive, source):
             total = sum(info.file_size for info in infos)
             if total > MAX_BYTES:
                 raise ValueError(
-                    f"{source} would unpack to {total:,} bytes, expected at most {MAX_BYTES:,}; "
-                    f"do not trust it, {HELP}"
+                    f"{source} would unpack to {total:,} bytes, expected at most {MAX_BYTES:,}; do not trust it, {HELP}"
                 )
             for info in infos:
                 if _wanted(info.filename):
@@ -220,9 +214,7 @@ def _transfer(url, part):
         validator = etag if etag.startswith('"') else reply.headers["Last-Modified"] or ""
         length = reply.headers["Content-Length"]
         total = start + int(length) if length else None
-        bar = tqdm(
-            desc=part.name, initial=start, total=total, unit="B", unit_scale=True, file=sys.stdout
-        )
+        bar = tqdm(desc=part.name, initial=start, total=total, unit="B", unit_scale=True, file=sys.stdout)
         with part.open("ab" if start else "wb") as file, bar:
             note.write_text(f"{url}\n{validator}")
             while block := reply.read(1 << 16):

@@ -35,8 +35,9 @@ class TrainConfig:
     epochs          passes over the training set, each with fresh noise
     batch           pairs a step
     optimizer       "muon": Muon for the wide convolutions, Adam for the rest. "adam": all by Adam
-    lr              learning rate, constant after `warmup` steps of linear rise. A constant rate
-                    is what makes 100 epochs the first part of 2000
+    lr, adam_lr     learning rates of the two, after `warmup` steps of linear rise
+    decay           at step t the rates are divided by sqrt(1 + t / decay). That does not depend on
+                    `epochs`: a run of 100 is the first part of a run of 2000
     beta2           Adam's memory of squared gradients is 1 / (1 - beta2) steps. The usual 0.999
                     notices a steep place too late: at these rates it diverged in 3 of 5 tries
     ema             share of the training, counted back from any step, over which the weights
@@ -47,17 +48,19 @@ class TrainConfig:
     """
 
     epochs: int = 100
-    batch: int = 4
+    batch: int = 8
     optimizer: str = "muon"
-    lr: float = 2e-3
+    lr: float = 1.5e-3
+    adam_lr: float = 4e-3
+    decay: int = 2000
     beta2: float = 0.95
-    warmup: int = 100
+    warmup: int = 10
     ema: float = 0.05
-    evaluate_every: int = 5
+    evaluate_every: int = 10
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch", "evaluate_every"):
+        for name in ("epochs", "batch", "decay", "evaluate_every"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
@@ -67,8 +70,9 @@ class TrainConfig:
                 raise ValueError(f"{name} must be a whole number >= 0, got {value!r}")
         if self.optimizer not in ("muon", "adam"):
             raise ValueError(f'optimizer must be "muon" or "adam", got {self.optimizer!r}')
-        if not 0 < self.lr < 1:
-            raise ValueError(f"lr must be between 0 and 1, got {self.lr}; the default is 2e-3")
+        for name in ("lr", "adam_lr"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}; try 1e-3")
         if not 0 < self.beta2 < 1:
             raise ValueError(f"beta2 must be between 0 and 1, got {self.beta2}; the default is 0.95")
         if not 0 < self.ema < 1:
@@ -95,7 +99,7 @@ class TrainState:
         # the first and last convolution see single pictures: 3 channels make no matrix
         wide = [p for p in raw.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16 and config.optimizer == "muon"]
         rest = [p for p in raw.parameters() if all(p is not w for w in wide)]
-        optimizers = [torch.optim.Adam(rest, config.lr, (0.9, config.beta2), fused=True)]
+        optimizers = [torch.optim.Adam(rest, config.adam_lr, (0.9, config.beta2), fused=True)]
         return cls(model, raw, optimizers + ([Muon(wide, config.lr)] if wide else []))
 
     def state_dict(self) -> dict:
@@ -145,8 +149,9 @@ def train(
             raw.zero_grad(set_to_none=True)
             loss.backward()
             state.step += 1
+            share = min(1.0, state.step / max(1, config.warmup)) / math.sqrt(1 + state.step / config.decay)
             for optimizer in state.optimizers:
-                optimizer.param_groups[0]["lr"] = config.lr * min(1.0, state.step / max(1, config.warmup))
+                optimizer.param_groups[0]["lr"] = share * optimizer.defaults["lr"]
                 optimizer.step()
             # Karras and others 2024, equation 5: a mean weighted by step^exponent
             torch._foreach_lerp_(averaged, stepped, 1 - (1 - 1 / state.step) ** memory)

@@ -58,7 +58,7 @@ class UNet(nn.Module):
     def __init__(
         self,
         channels: int = 3,
-        widths: tuple[int, ...] = (24, 48, 96, 192),
+        widths: tuple[int, ...] = (24, 48, 96, 128),
         blocks: int = 1,
         block: str = "residual",
         norm: str | None = None,

@@ -28,11 +28,7 @@ def jpeg(seed):
 
 def photos(persons=3):
     """{name below Dataset/: bytes} of persons who each showed 0 to 9."""
-    return {
-        f"{d}/IMG_{1000 + 10 * p + d}.JPG": jpeg(10 * p + d)
-        for p in range(persons)
-        for d in range(10)
-    }
+    return {f"{d}/IMG_{1000 + 10 * p + d}.JPG": jpeg(10 * p + d) for p in range(persons) for d in range(10)}
 
 
 def members(files):
@@ -59,9 +55,7 @@ def target(tmp_path):
 
 
 def check_whole(target, files):
-    found = {
-        p.relative_to(target).as_posix(): p.read_bytes() for p in target.rglob("*") if p.is_file()
-    }
+    found = {p.relative_to(target).as_posix(): p.read_bytes() for p in target.rglob("*") if p.is_file()}
     groups = found.pop("groups.csv").decode()
     assert found.pop("LICENSE") == b"Apache"
     assert found == files
@@ -194,9 +188,7 @@ def test_incomplete_target_is_not_touched(tmp_path, target):
 
 
 def test_missing_source(tmp_path, target):
-    check_refused(
-        target, tmp_path / "no.zip", ["no.zip, expected a zip, a folder or"], FileNotFoundError
-    )
+    check_refused(target, tmp_path / "no.zip", ["no.zip, expected a zip, a folder or"], FileNotFoundError)
 
 
 # ---- archives that are refused ------------------------------------------------------------
@@ -248,9 +240,7 @@ def test_missing_class(tmp_path, target):
     files = {name: content for name, content in photos().items() if name[0] not in "37"}
     (tmp_path / "a.zip").write_bytes(zipped(members(files)))
     check_refused(target, tmp_path / "a.zip", ["no photos of 3, 7", "ten folders 0 to 9"])
-    check_refused(
-        target, PHOTOS.parent / "set12" if PHOTOS.is_dir() else tmp_path, ["no photos of 0, 1"]
-    )
+    check_refused(target, PHOTOS.parent / "set12" if PHOTOS.is_dir() else tmp_path, ["no photos of 0, 1"])
 
 
 def test_photo_that_does_not_decode(tmp_path, target):
@@ -369,9 +359,7 @@ def test_without_a_strong_validator_nothing_is_resumed(server, target, etag):
 
 def test_truncated_for_ever(server, target):
     server.ranges, server.cuts = False, [2000] * 99
-    check_refused(
-        target, server.url, ["2,000 of ", "bytes arrived", "--from FILE"], ConnectionError
-    )
+    check_refused(target, server.url, ["2,000 of ", "bytes arrived", "--from FILE"], ConnectionError)
     assert len(server.requests) == sign_digits.TRIES
 
 

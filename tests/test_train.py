@@ -109,8 +109,8 @@ def test_another_key_is_left_alone_and_the_fields_are_named(tmp_path):
     before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     model, train_set, test_set, _ = small()
     louder = GaussianNoiseDataset(train_set.images, sigma=0.1, seed=0, crop=16, flip=True)
-    with pytest.raises(ValueError, match=r"train_set.sigma is 0.2, not 0.1; config.lr is 0.002, not 0.01"):
-        fit(model, louder, test_set, TrainConfig(epochs=2, evaluate_every=1, lr=1e-2), run=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"train_set.sigma is 0.2, not 0.1; config.lr is 0.0015, not 0.01"):
+        fit(model, louder, test_set, TrainConfig(epochs=2, batch=4, evaluate_every=1, lr=1e-2), run=tmp_path / "run")
     with pytest.raises(ValueError, match=r"network.widths is \[4, 8\], not \[4, 6\]"):
         fit(*small(widths=(4, 6)), run=tmp_path / "run")
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
