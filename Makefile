@@ -31,10 +31,10 @@ lint: $(VENV)/installed  ## check src, tests and notebooks with ruff
 data/finger_numbers/about.json: | $(VENV)/installed
 	@$(BIN)/python -m src.data finger_numbers
 
-# the virtual environment, made anew whenever the pins change
+# the virtual environment; installed into again whenever the pins change
 $(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing requirements.txt into $(VENV) (about two minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@

@@ -1,26 +1,30 @@
 """One folder a run: state.pt to continue from, record.json to read.
 
 state.pt holds plain tensors, numbers and strings (the averaged weights, the weights being
-trained, Adam's moments, the history and the key); it is the truth. record.json is written
+trained, the optimizers' running means, the history and the key); it is the truth. record.json is written
 after it, for people and for other programs.
 """
 
+import contextlib
 import json
 import os
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
 
 from .data import ROOT
 
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
+
 
 def folder(run: str | Path) -> Path:
-    """checkpoints/<run> of the project for a name, the path itself for a path."""
+    """checkpoints/<run> of the project for a name; an absolute path is taken as it is."""
     if not str(run).strip():
         raise ValueError('run is empty, expected a name such as run="denoise"')
-    return Path(run) if Path(run).is_absolute() else ROOT / "checkpoints" / run
+    return ROOT / "checkpoints" / str(run)  # an absolute path on the right replaces the left
 
 
 def save(folder: Path, key: dict, state: dict) -> None:
@@ -30,7 +34,7 @@ def save(folder: Path, key: dict, state: dict) -> None:
 
 def write_json(path: Path, content: dict) -> None:
     """Write a file of figures for people and other programs, whole or not at all."""
-    text = json.dumps(content, indent=1) + "\n"
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     _replace(path, lambda file: file.write(text.encode()))
 
 
@@ -41,24 +45,18 @@ def load(folder: Path, key: dict) -> dict | None:
     if the file is damaged or not ours. Nothing but tensors and plain values is unpickled.
     """
     path = folder / "state.pt"
-    if not path.exists():
-        return None
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes a zip; its check sums find a flipped bit
             damaged = archive.testzip()
         if damaged:
             raise ValueError(f"wrong check sum in {damaged}")
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        stored = json.loads(saved["key"])
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        EOFError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as e:
+        stored, _ = json.loads(saved["key"]), saved["history"]
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise OSError(f"cannot read {path} ({e.strerror}); make it readable or name another run") from None
+    except (ValueError, LookupError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, *ZIP_ERRORS) as e:
         why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise ValueError(
             f"{path} is damaged or not a checkpoint of this project ({why[:120]}); "
@@ -94,8 +92,9 @@ def _replace(path: Path, write) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except (OSError, RuntimeError) as e:  # torch turns a full disk into a RuntimeError
-        part.unlink(missing_ok=True) if part.parent.exists() else None
+        with contextlib.suppress(OSError):
+            part.unlink()
         why = getattr(e, "strerror", None) or str(e).splitlines()[0]
         raise OSError(
-            f"cannot write {path} ({why}); the last whole one is kept. Free space or name another run"
+            f"cannot write {path} ({why}); what was there is kept. Make it writable, free space or name another run"
         ) from None

@@ -21,7 +21,7 @@ import numpy as np
 import PIL
 import torch
 
-from src.image_files import decode_all, digest, list_images, read_cache, read_groups, write_cache
+from .image_files import decode_all, digest, list_images, read_cache, read_groups, write_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "data" / ".cache"

@@ -40,7 +40,7 @@ class Scores:
         lines = [f"{len(self.names)} held-out images   PSNR in dB       SSIM"]
         for name in sorted(self.psnr, key=lambda name: self.psnr[name].mean()):
             p, s = self.psnr[name], self.ssim[name]
-            spread = f"± {p.std():.2f}" if len(p) > 1 else ""
+            spread = f"± {p.std(correction=0):.2f}" if len(p) > 1 else ""
             lines.append(f"{name:20s} {p.mean():6.2f} {spread:8s} {s.mean():.3f}")
         return "\n".join(lines)
 
@@ -79,7 +79,8 @@ def evaluate(
             Its licence is for non-commercial use only, so it cannot be a requirement here
 
     run: also write the figures into checkpoints/<run>/scores.json, beside the run's record.
-    The test set should have been made with fixed=True, or the figures change at every call.
+    The test set should have been made with fixed=True, or the figures change with its epoch.
+    BM3D takes a second or two an image, at every call.
     Raises ValueError if the set's images are smaller than SSIM's window, 11x11.
     """
     if min(test_set.images.shape[2:]) < 11:

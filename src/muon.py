@@ -55,7 +55,7 @@ class Muon(torch.optim.Optimizer):
                 means = [self.state[p]["mean"] for p in weights]
                 torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
                 ahead = torch._foreach_lerp(gradients, means, group["momentum"])
-                # channels last: how a convolution's weight lies in memory here, so nothing is copied
+                # channels last: how a convolution's weight lies in memory here, so flattening copies nothing
                 matrices = torch.stack([g.movedim(1, -1).flatten(1) for g in ahead])  # [N, R, C]
                 size = group["lr"] * 0.2 * max(matrices.shape[1:]) ** 0.5
                 for p, direction in zip(weights, orthogonalise(matrices)):

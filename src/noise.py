@@ -14,7 +14,10 @@ from .data import ImageSet
 
 def check_sigma(sigma: float) -> float:
     """sigma as a float; ValueError unless it lies in [0, 1], the unit of the images."""
-    sigma = float(sigma)
+    try:
+        sigma = float(sigma)
+    except (TypeError, ValueError):
+        raise ValueError(f"sigma must be a number in [0, 1], got {sigma!r}; 0.2 is 51/255") from None
     if not 0 <= sigma <= 1:
         hint = f"; did you mean {sigma:g}/255?" if 1 < sigma <= 255 else "; 0.2 is 51/255"
         raise ValueError(f"sigma must be in [0, 1] units, got {sigma:g}{hint}")
@@ -36,7 +39,8 @@ class GaussianNoiseDataset(Dataset):
 
     Everything random about a pair is a function of (seed, epoch, index) alone: not of the
     batch size, the order, the number of workers or processes, or of any global generator.
-    `set_epoch` sets the epoch; with `fixed` it counts for nothing.
+    `set_epoch` sets the epoch, as `train` does before each; a loop of your own must, or the noise is
+    frozen (and a DataLoader's persistent workers do not hear of it). With `fixed` it counts for nothing.
 
     Raises ValueError for a sigma outside [0, 1], images that are not finite or outside
     [0, 1], and a crop larger than the images.
@@ -101,7 +105,7 @@ class GaussianNoiseDataset(Dataset):
         clean = np.empty((len(indices), channels, height, width), np.float32)
         normal = np.empty_like(clean)
         for row, index in enumerate(indices):
-            # one generator a pair: numpy hashes the four numbers into independent streams
+            # one generator a pair: numpy hashes the three numbers into a stream of its own
             random = np.random.default_rng([self.seed, 0 if self.fixed else 1 + self.epoch, index])
             image = stored[row].numpy()
             if self.crop is not None:

@@ -18,7 +18,7 @@ def show_grid(
     residual: bool = False,
     zoom: int | None = None,
     titles: list[str] | None = None,
-    panel: float = 1.9,
+    panel: float = 1.5,
 ) -> Figure:
     """Columns side by side (clean, noisy, denoised), a row an image, PSNR under each panel.
 
@@ -38,6 +38,11 @@ def show_grid(
         raise ValueError(f"columns must share one shape [N, C, H, W], got {shapes}")
     if reference not in columns:
         raise ValueError(f"reference {reference!r} is not among the columns {list(columns)}")
+    if residual and "noisy" not in columns:
+        raise ValueError(f"residual needs a column named noisy, got {list(columns)}")
+    if zoom is not None and not 1 <= zoom <= min(columns[reference].shape[2:]):
+        side = min(columns[reference].shape[2:])
+        raise ValueError(f"zoom must be between 1 and {side}, the pictures' shorter side, got {zoom}")
     count, _, height, width = columns[reference].shape
     rows = list(range(min(6, count))) if rows is None else [int(row) for row in rows]
     panels = {name: (image, False) for name, image in columns.items()}
@@ -74,7 +79,7 @@ def show_images(images: Tensor, titles: list[str], columns: int = 10) -> Figure:
     """A contact sheet: float [N, C, H, W] in [0, 1] with a title each, `columns` in a row."""
     rows = -(-len(images) // columns)
     height, width = images.shape[2:]
-    size = (1.15 * columns, (1.15 * height / width + 0.22) * rows)
+    size = (0.85 * columns, (0.85 * height / width + 0.22) * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, dpi=DPI, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
@@ -95,7 +100,7 @@ def plot_history(history: list[dict], lines: dict[str, float] | None = None) -> 
     left.plot(epochs, [record["train_mse"] for record in history], color="tab:blue")
     left.set(title="train loss", xlabel="epoch", ylabel="mean squared error", yscale="log")
     seen = [(record["epoch"], record["psnr"]) for record in history if "psnr" in record]
-    right.plot(*zip(*seen), marker="o", markersize=3, color="tab:orange", label="UNet (averaged weights)")
+    right.plot(*zip(*seen), marker="o", markersize=3, color="tab:orange")
     for index, (name, value) in enumerate((lines or {}).items()):
         value = round(value, 2)  # drawn where its label says
         right.axhline(value, color="0.45", linestyle=["--", ":", "-.", (0, (5, 1))][index % 4], linewidth=1)
@@ -103,8 +108,7 @@ def plot_history(history: list[dict], lines: dict[str, float] | None = None) -> 
             f"{name} {value:.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 2),
             textcoords="offset points", ha="right", fontsize=8, color="0.3",
         )  # fmt: skip
-    right.set(title="held-out PSNR", xlabel="epoch", ylabel="dB")
-    right.legend(loc="center right", fontsize=8)
+    right.set(title="held-out PSNR, averaged weights", xlabel="epoch", ylabel="dB")
     for axis in (left, right):
         axis.grid(alpha=0.25)
     plt.close(figure)

@@ -11,16 +11,18 @@ differ from one execution to the next is left out, so that an unchanged notebook
 import argparse
 import ast
 import base64
+import contextlib
 import json
 import os
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import nbformat
 import psutil
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from .checkpoint import folder as run_folder
@@ -82,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         parameters = dict(_parse(item) for item in arguments.parameters)
+        if parameters and arguments.in_place:
+            raise ValueError("--in-place takes no parameters, got some; change the notebook's own cell")
         _choose_waiting()
         for path in _find(arguments.notebook):
             _run(path, parameters, arguments.in_place)
@@ -91,7 +95,8 @@ def main(argv: list[str] | None = None) -> int:
     except CellExecutionError as error:
         print(f"\nerror: {error.ename}: {error.evalue}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, DeadKernelError, AssertionError):
+        # nbclient answers Ctrl-C by ending the kernel, and then asserts that there is one
         print("\nstopped; finished epochs are kept, run again to continue", file=sys.stderr)
         return 130
     return 0
@@ -162,17 +167,22 @@ def _find(name: str | None) -> list[Path]:
 def _assignments(source: str) -> dict:
     """The names that a cell sets to plain values."""
     statements = [s for s in ast.parse(source).body if isinstance(s, ast.Assign)]
-    return {s.targets[0].id: ast.literal_eval(s.value) for s in statements}
+    return {s.targets[0].id: _value(ast.unparse(s.value)) for s in statements}
 
 
 def _parse(item: str) -> tuple[str, object]:
     name, equals, text = item.partition("=")
     if not equals:
         raise ValueError(f"expected name=value, got {item!r}; for example epochs=10")
-    try:
-        return name, ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return name, text  # a bare word is a string: folder=data/sign_digits
+    return name, _value(text)
+
+
+def _value(text: str) -> object:
+    """A Python literal, a fraction such as 25/255, or else the text: folder=data/sign_digits."""
+    for read in (ast.literal_eval, lambda text: float(Fraction(text.replace(" ", "")))):
+        with contextlib.suppress(ValueError, SyntaxError, ZeroDivisionError):
+            return read(text)
+    return text
 
 
 def _normalise(notebook: nbformat.NotebookNode) -> None:

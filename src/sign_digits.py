@@ -24,8 +24,8 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from src.data import find_folder
-from src.image_files import FORMATS, SUFFIXES
+from .data import find_folder
+from .image_files import FORMATS, SUFFIXES
 
 DEFAULT_URL = "https://github.com/ardamavi/Sign-Language-Digits-Dataset/archive/refs/heads/master.zip"
 DIGITS = tuple("0123456789")

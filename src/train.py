@@ -39,11 +39,11 @@ class TrainConfig:
     decay           at step t the rates are divided by sqrt(1 + t / decay). That does not depend on
                     `epochs`: a run of 100 is the first part of a run of 2000
     beta2           Adam's memory of squared gradients is 1 / (1 - beta2) steps. The usual 0.999
-                    notices a steep place too late: at these rates it diverged in 3 of 5 tries
+                    notices a steep place too late: at these rates it diverged in 3 of 6 tries
     ema             share of the training, counted back from any step, over which the weights
                     are averaged (roughly): a running mean whose memory grows with the step
                     does for every length what a decaying rate does for one
-    evaluate_every  epochs between looks at the held-out pictures; also after the first and last
+    evaluate_every  epochs between looks at the held-out pictures; also after epochs 1, 2, 5 and the last
     seed            of the order of the pictures
     """
 
@@ -159,7 +159,12 @@ def train(
         for average, now in zip(state.model.buffers(), raw.buffers()):
             average.copy_(now)  # running statistics of a BatchNorm are averages already
         record = dict(epoch=epoch + 1, train_mse=total.item() / len(order))
-        looks = epoch == 0 or (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs
+        if not math.isfinite(record["train_mse"]):
+            raise FloatingPointError(
+                f"the loss of epoch {epoch + 1} is {record['train_mse']}, expected a finite number; "
+                "the epochs before it are kept. Lower lr and adam_lr"
+            )
+        looks = epoch + 1 in (1, 2, 5, config.epochs) or (epoch + 1) % config.evaluate_every == 0
         if test_set is not None and looks:
             record["psnr"] = float(torch.cat([psnr(d, c) for _, c, d in denoise_batches(state.model, test_set)]).mean())
         record["seconds"] = time.perf_counter() - start
@@ -179,10 +184,12 @@ def fit(
     What decides the result (network, both data sets, config but for the number of epochs) is the
     run's key. Where the folder holds a run of the same key it is loaded and only the missing epochs are trained;
     a run of another key is left alone, and the ValueError names the fields that differ.
+    A network that has a `config` starts from the weights this names, whatever it holds now.
     Interrupting (the notebook's stop button) keeps the finished epochs. `model` ends with
     the averaged weights of the last finished epoch, in evaluation mode.
 
-    Returns the history, a list of `train`'s records. run: a name below checkpoints/, or a path.
+    Returns the history, a list of `train`'s records. run: a name below checkpoints/, or an absolute path.
+    Raises ValueError, OSError or FloatingPointError, one line each, with the finished epochs kept.
     """
     _check_batch(train_set, config)
     folder = checkpoint.folder(run)
@@ -197,9 +204,15 @@ def fit(
                 f"weights of then are gone; ask for epochs={done} or more, or name another run"
             )
         state.load_state_dict(saved)
+    elif hasattr(model, "config"):
+        # From the weights that the key names, not from what an earlier run has left in `model`.
+        fresh = type(model)(**model.config).state_dict()
+        state.model.load_state_dict(fresh), state.raw.load_state_dict(fresh)
     size = sum(p.numel() for p in model.parameters())
     about = dict(key=key, epochs=config.epochs, parameters=size, environment=environment())
     finished = copy.deepcopy(state.state_dict())
+    # before the first epoch: a folder that cannot be written is better known now
+    checkpoint.write_json(folder / "record.json", dict(about, history=state.history))
     # The bar as it stays in the notebook has no times, so that a second run prints the same.
     bar = tqdm(
         total=config.epochs, initial=len(state.history), desc="training", file=sys.stdout,
@@ -225,7 +238,7 @@ def fit(
 
 
 def run_key(model: nn.Module, train_set: GaussianNoiseDataset, test_set: GaussianNoiseDataset, config) -> dict:
-    """What decides the result, as plain numbers and strings. Epochs are left out: see TrainConfig.lr."""
+    """What decides the result, as plain numbers and strings. Epochs are left out: see TrainConfig.decay."""
     settings = asdict(config)
     del settings["epochs"]
     network = {"class": type(model).__name__, **getattr(model, "config", {"layers": str(model)})}

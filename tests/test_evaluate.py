@@ -10,7 +10,7 @@ from skimage.data import astronaut
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
-from src import GaussianNoiseDataset, ImageSet, UNet, evaluate
+from src import GaussianNoiseDataset, ImageSet, UNet, evaluate, psnr
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,13 @@ def photos():
 @pytest.fixture(scope="module")
 def scores(photos):
     return evaluate(UNet(widths=(4, 8)), photos)
+
+
+def test_the_pictures_are_the_right_way_round(photos, scores):
+    """From file to score nothing turns or mirrors: what is compared is what was loaded."""
+    assert torch.equal((scores.clean * 255).round().byte(), photos.images.pixels)
+    assert (psnr(scores.denoised["unet"], photos.images.pixels / 255) > 19).all()
+    assert (psnr(scores.denoised["unet"].transpose(2, 3), scores.clean) < 19).all()
 
 
 def test_figures_are_scikit_images(scores):

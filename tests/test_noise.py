@@ -71,8 +71,10 @@ def test_seeds_and_images_have_independent_noise():
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.2, 1.0])
-def test_normal_of_the_right_mean_and_deviation(sigma):
-    pairs = GaussianNoiseDataset(images(40, (32, 32)), sigma=sigma)
+@pytest.mark.parametrize("extra", [{}, dict(flip=True), dict(crop=28, flip=True)])
+def test_normal_of_the_right_mean_and_deviation(sigma, extra):
+    """Also with turns and crops: a picture turned without its partner would show (the 2021 bug)."""
+    pairs = GaussianNoiseDataset(images(40, (32, 32)), sigma=sigma, **extra)
     noisy, clean = pairs.batch(range(40))
     noise = (noisy.double() - clean).flatten().numpy()
     assert abs(noise.mean()) < 4 * sigma / noise.size**0.5
@@ -133,6 +135,7 @@ NAN = torch.full((2, 3, 8, 8), 0.5).index_put_(
     [
         (None, dict(sigma=25), r"sigma must be in \[0, 1\] units, got 25; did you mean 25/255\?"),
         (None, dict(sigma=-0.1), r"got -0.1"),
+        (None, dict(sigma="a lot"), r"sigma must be a number in \[0, 1\], got 'a lot'"),
         (None, dict(sigma=float("nan")), "got nan"),
         (None, dict(crop=17), "crop must be between 1 and 16"),
         (None, dict(crop=0), "crop must be between 1 and 16"),

@@ -66,6 +66,10 @@ def test_a_figure_is_shown_once_by_a_notebook(columns):
 def test_bad_columns(columns, change, words):
     with pytest.raises(ValueError, match=words):
         show_grid(columns | change)
+    with pytest.raises(ValueError, match="zoom must be between 1 and 24"):
+        show_grid(columns, zoom=25)
+    with pytest.raises(ValueError, match="residual needs a column named noisy"):
+        show_grid({"clean": columns["clean"]}, residual=True)
     with pytest.raises(ValueError, match="reference 'truth' is not among the columns"):
         show_grid(columns, reference="truth")
 

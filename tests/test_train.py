@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -144,7 +145,12 @@ def test_the_stop_button_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
 
 
 def test_a_real_interrupt_signal(tmp_path):
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    def press():
+        while not (tmp_path / "run/state.pt").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Thread(target=press, daemon=True)
     timer.start()
     model, *rest = small(epochs=100_000)
     history = fit(model, *rest, run=tmp_path / "run")
@@ -210,9 +216,47 @@ def test_damaged_and_foreign_checkpoints(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match=r"cannot write .*state.pt"):
+    with pytest.raises(OSError, match=r"cannot read .*Not a directory"):
         fit(*small(), run=tmp_path / "file" / "run")
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("number, words", [(13, "Permission denied"), (30, "Read-only file system")])
+def test_a_folder_without_permission_is_noticed_before_training(tmp_path, monkeypatch, number, words):
+    def refuse(*_, **__):
+        raise OSError(number, words)
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    monkeypatch.setattr(GaussianNoiseDataset, "batch", None)  # any training step would call it
+    with pytest.raises(OSError, match=f"cannot write .*record.json.*{words}"):
+        fit(*small(), run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverged_epoch_is_not_kept(tmp_path):
+    fit(*small(epochs=1), run=tmp_path / "run")
+    before = (tmp_path / "run/state.pt").read_bytes()
+    model, train_set, test_set, config = small(epochs=3)
+    batch = train_set.batch
+    train_set.batch = lambda indices: tuple(x * float("nan") for x in batch(indices))
+    with pytest.raises(FloatingPointError, match=r"the loss of epoch 2 is nan.*are kept.*Lower lr"):
+        fit(model, train_set, test_set, config, run=tmp_path / "run")
+    assert (tmp_path / "run/state.pt").read_bytes() == before
+
+
+def test_a_second_run_with_a_trained_model_starts_from_its_seed(tmp_path):
+    """What a notebook does when only the fit cell is executed again under another name."""
+    model, *rest = small()
+    first = fit(model, *rest, run=tmp_path / "a")
+    assert figures(fit(model, *rest, run=tmp_path / "b")) == figures(first)
+
+
+def test_a_record_that_a_kill_left_behind_is_caught_up(tmp_path):
+    fit(*small(), run=tmp_path / "run")
+    record = (tmp_path / "run/record.json").read_bytes()
+    (tmp_path / "run/record.json").unlink()
+    fit(*small(), run=tmp_path / "run")
+    assert json.loads((tmp_path / "run/record.json").read_text())["history"] == json.loads(record)["history"]
 
 
 def test_a_full_disk_keeps_the_last_epoch(tmp_path, monkeypatch):
