@@ -63,7 +63,7 @@ def show_grid(
             axis.imshow(shown.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
             axis.set_xticks([]), axis.set_yticks([])
             if place == 0:
-                axis.set_title(name, fontsize=10)
+                axis.set_title(name, fontsize=min(10, 6.5 * panel))  # side by side without touching
             if name in columns and name != reference:
                 value = psnr(image[row : row + 1].cpu(), columns[reference][row : row + 1].cpu()).item()
                 axis.set_xlabel(f"{value:.2f} dB", fontsize=9)
