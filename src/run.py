@@ -107,8 +107,8 @@ def main(argv: list[str] | None = None) -> int:
 def _choose_waiting() -> None:
     """Let idle threads sleep where another process keeps the cores busy.
 
-    Threads that spin while they wait make a training a quarter faster on two free cores and five
-    times slower beside a busy neighbour (measured). OpenMP decides when torch is imported, so
+    Threads that spin while they wait make a training a quarter faster on two free cores; where both
+    cores are busy they make it slower and erratic (measured: PROGRESS.md). OpenMP decides when torch is imported, so
     this must happen before a kernel starts; the bits of the result are the same either way.
     """
     if psutil.cpu_percent(interval=0.5) > 25:
