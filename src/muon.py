@@ -9,16 +9,18 @@ one epoch with it is worth about three with Adam: PROGRESS.md.
 import torch
 from torch import Tensor
 
+from .device import precision
+
 
 def orthogonalise(matrices: Tensor, steps: int = 4) -> Tensor:
     """U V^T of each matrix U S V^T, about: singular values come out mostly between 0.6 and 1.3.
 
     matrices: float [N, R, C]. Returns float32 [N, R, C]. Newton-Schulz iteration with Jordan's
     quintic, x -> 3.4445 x - 4.775 x^3 + 2.0315 x^5 for every singular value, steep at 0: singular
-    values below about a hundredth of the norm need more steps. In bfloat16, where the matrix
-    products are cheapest and whose rounding does not matter here.
+    values below about a hundredth of the norm need more steps. In bfloat16, whose rounding does not
+    matter here, where that is the cheapest.
     """
-    x = matrices.bfloat16()
+    x = matrices.to(precision(matrices.device))
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
