@@ -18,6 +18,7 @@ import warnings
 # commands are made to be run that way, and a user's one line of error should stay one line.
 warnings.filterwarnings("ignore", r"'src\.", RuntimeWarning, "runpy")
 
+from .checkpoint import load_snapshot
 from .data import ImageSet, load_images, split_images
 from .evaluate import Scores, evaluate
 from .metrics import psnr, ssim
@@ -35,6 +36,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load_images",
+    "load_snapshot",
     "plot_history",
     "plot_noise",
     "psnr",

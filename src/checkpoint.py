@@ -1,8 +1,14 @@
 """One folder a run: state.pt to continue from, record.json to read.
 
-state.pt holds plain tensors, numbers and strings (the averaged weights, the weights being
-trained, the optimizers' running means, the history and the key); it is the truth. record.json is written
-after it, for people and for other programs.
+state.pt          the truth: the averaged weights, the weights being trained, the optimizers' running
+                  means, the history, the key and the environment, as plain tensors, numbers and strings
+state-before.pt   the same of the epoch before it, for the day that state.pt is damaged
+epoch-100.pt      the averaged weights alone, of an epoch asked for by `snapshots`
+record.json       key, history and environment for people and other programs, written after state.pt
+lock              held by the process that trains; what is left of it afterwards means nothing
+
+Each file is written under another name, flushed to the disk and renamed, so a kill at any moment leaves
+the old one or the new one. Nothing but tensors and plain values is unpickled (weights_only).
 """
 
 import contextlib
@@ -13,11 +19,15 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import filelock
 import torch
 
 from .data import ROOT
 
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, NotImplementedError,
+)  # fmt: skip
 
 
 def folder(run: str | Path) -> Path:
@@ -27,9 +37,38 @@ def folder(run: str | Path) -> Path:
     return ROOT / "checkpoints" / str(run)  # an absolute path on the right replaces the left
 
 
-def save(folder: Path, key: dict, state: dict) -> None:
-    """Write folder/state.pt whole or not at all: a temporary file, flushed, renamed."""
-    _replace(folder / "state.pt", lambda file: torch.save(dict(state, key=json.dumps(key)), file))
+@contextlib.contextmanager
+def only_one(folder: Path):
+    """Hold the run's folder; BlockingIOError where another process does. A kill lets go of it."""
+    lock = filelock.FileLock(folder / "lock", blocking=False)
+    with _clear(folder / "lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise BlockingIOError(
+                f"another process is training {folder}, expected it to be alone; wait for it, or name another run"
+            ) from None
+    try:
+        for part in folder.glob("*.part"):
+            part.unlink()  # of a process that was killed while it wrote
+        yield
+    finally:
+        lock.release()
+
+
+def save(folder: Path, key: dict, state: dict, keep: bool = False) -> None:
+    """Write folder/state.pt whole or not at all; the one that was there becomes state-before.pt.
+
+    keep: first write the averaged weights to epoch-<epoch>.pt, so that a kill cannot leave them out.
+    """
+    text = json.dumps(key)
+    if keep:
+        epoch = len(state["history"])
+        weights = dict(model=state["model"], epoch=epoch, key=text)
+        _replace(snapshot_path(folder, epoch), lambda file: torch.save(weights, file))
+    path = folder / "state.pt"
+    _replace(path, lambda file: torch.save(dict(state, key=text), file), folder / "state-before.pt")
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -38,37 +77,76 @@ def write_json(path: Path, content: dict) -> None:
     _replace(path, lambda file: file.write(text.encode()))
 
 
-def load(folder: Path, key: dict) -> dict | None:
+def load(folder: Path, key: dict, say=print) -> dict | None:
     """The state saved in folder, on the CPU, or None where there is none.
 
-    Raises ValueError if it was saved under another key (naming each field that differs), or
-    if the file is damaged or not ours. Nothing but tensors and plain values is unpickled.
+    A damaged state.pt is put aside as state.damaged.pt and the epoch before it is taken; `say`
+    gets the line that tells so. Raises ValueError if the run was saved under another key (naming
+    each field that differs), or if no file of it is whole.
     """
-    path = folder / "state.pt"
+    path, before = folder / "state.pt", folder / "state-before.pt"
+    try:
+        saved = _read(path, "history")
+    except ValueError as error:
+        try:
+            saved = _read(before, "history")
+        except ValueError:
+            saved = None
+        if saved is None:
+            raise ValueError(f"{error}; delete it to train anew, or name another run") from None
+        _check_key(folder, saved, key)
+        os.replace(path, folder / "state.damaged.pt")
+        say(f"{error}; it is kept as state.damaged.pt, training goes on after epoch {len(saved['history'])}")
+        return saved
+    if saved is None:  # killed between the two renames of `save`, or nothing there
+        saved = _read(before, "history")
+    if saved is not None:
+        _check_key(folder, saved, key)
+    return saved
+
+
+def snapshot_path(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch}.pt"
+
+
+def load_snapshot(run: str | Path, epoch: int) -> dict:
+    """The averaged weights after an epoch that `fit` was told to keep, for `model.load_state_dict`.
+
+    Raises FileNotFoundError where it was not kept and ValueError where the file is damaged.
+    """
+    path = snapshot_path(folder(run), epoch)
+    saved = _read(path, "epoch")
+    if saved is None:
+        raise FileNotFoundError(f"no {path}, expected the weights of epoch {epoch}; train with snapshots=({epoch},)")
+    return saved["model"]
+
+
+def _read(path: Path, *names: str) -> dict | None:
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes a zip; its check sums find a flipped bit
             damaged = archive.testzip()
         if damaged:
             raise ValueError(f"wrong check sum in {damaged}")
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        stored, _ = json.loads(saved["key"]), saved["history"]
+        json.loads(saved["key"]), [saved[name] for name in ("model", *names)]
     except FileNotFoundError:
         return None
     except OSError as e:
         raise OSError(f"cannot read {path} ({e.strerror}); make it readable or name another run") from None
-    except (ValueError, LookupError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, *ZIP_ERRORS) as e:
+    except DAMAGE as e:
         why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise ValueError(
-            f"{path} is damaged or not a checkpoint of this project ({why[:120]}); "
-            "delete it to train anew, or name another run"
-        ) from None
-    differing = _differences(stored, json.loads(json.dumps(key)))
+        raise ValueError(f"{path} is damaged or not a checkpoint of this project ({why[:120]})") from None
+    return saved
+
+
+def _check_key(folder: Path, saved: dict, key: dict) -> None:
+    """ValueError naming each field in which the run was saved under another key."""
+    differing = _differences(json.loads(saved["key"]), json.loads(json.dumps(key)))
     if differing:
         raise ValueError(
             f"{folder} holds a run that differs: {'; '.join(differing)}. It is left as it is: "
             f'name another run, such as run="{folder.name}-2", or delete that folder'
         )
-    return saved
 
 
 def _differences(stored, wanted, path: str = "") -> list[str]:
@@ -79,22 +157,40 @@ def _differences(stored, wanted, path: str = "") -> list[str]:
             for name in names
             for line in _differences(stored.get(name), wanted.get(name), f"{path}.{name}" if path else name)
         ]
+    if stored is None:
+        return [] if wanted is None else [f"{path} was not recorded by the code of then, now it is {wanted}"]
     return [] if stored == wanted else [f"{path} is {stored}, not {wanted}"]
 
 
-def _replace(path: Path, write) -> None:
-    part = path.with_name(path.name + ".part")
+@contextlib.contextmanager
+def _clear(path: Path):
+    """An OSError within becomes one line that names the file and the way out."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        yield
+    except BlockingIOError:
+        raise
     except (OSError, RuntimeError) as e:  # torch turns a full disk into a RuntimeError
-        with contextlib.suppress(OSError):
-            part.unlink()
         why = getattr(e, "strerror", None) or str(e).splitlines()[0]
         raise OSError(
             f"cannot write {path} ({why}); what was there is kept. Make it writable, free space or name another run"
         ) from None
+
+
+def _replace(path: Path, write, before: Path | None = None) -> None:
+    """Write a file under another name, flush it, move the old one to `before` and rename the new one."""
+    part = path.with_name(path.name + ".part")
+    with _clear(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            if before is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(path, before)
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import numbers
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,11 @@ import numpy as np
 import PIL
 import torch
 
-from .image_files import decode_all, digest, list_images, read_cache, read_groups, write_cache
+from .image_files import decode_all, digest, list_images, read_cache, read_groups, shown, write_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "data" / ".cache"
+MAX_SIZE = 1 << 14  # of `size=`, in pixels: 800 MB an image
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,15 +51,21 @@ class ImageSet:
     @classmethod
     def from_pixels(cls, pixels, names=None, labels=None, groups=None):
         """A set of a uint8 tensor [N, C, H, W]; names default to "0", "1" ..., groups to names."""
-        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+        if not torch.is_tensor(pixels) or pixels.dtype != torch.uint8 or pixels.ndim != 4:
+            got = f"{pixels.dtype} {list(pixels.shape)}" if torch.is_tensor(pixels) else type(pixels).__name__
             raise ValueError(
-                f"pixels must be a torch.uint8 tensor [N, C, H, W], got {pixels.dtype} "
-                f"{list(pixels.shape)}; floats in [0, 1] become one with (x * 255).round().byte()"
+                f"pixels must be a torch.uint8 tensor [N, C, H, W], got {got}; "
+                "floats in [0, 1] become one with (x * 255).round().byte()"
             )
+        if 0 in pixels.shape[1:]:
+            raise ValueError(f"images must hold pixels, got the shape {list(pixels.shape)}; drop the empty ones")
         names = tuple(names) if names is not None else tuple(map(str, range(len(pixels))))
         labels = tuple(labels) if labels is not None else ("",) * len(names)
-        digests = tuple(digest(image.numpy()) for image in pixels)
-        return cls(pixels, names, labels, tuple(groups) if groups is not None else names, digests)
+        groups = tuple(groups) if groups is not None else names
+        for field, given in dict(names=names, labels=labels, groups=groups).items():
+            if len(given) != len(pixels):
+                raise ValueError(f"{field} must be one for each of {len(pixels)} images, got {len(given)}; mend it")
+        return cls(pixels, names, labels, groups, tuple(digest(image.numpy()) for image in pixels))
 
     def __len__(self):
         return len(self.names)
@@ -104,11 +112,10 @@ class ImageSet:
         Within a label the images are ranked by the sha256 of "seed/name", so the choice depends
         on neither their order nor any random state. Raises ValueError for a count below 1.
         """
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}; a data set needs images")
+        if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
+            raise ValueError(f"count must be a whole number, at least 1, got {count!r}; a data set needs images")
         ranks, ranked = {}, []
-        key = lambda i: hashlib.sha256(f"{seed}/{self.names[i]}".encode()).digest()  # noqa: E731
-        for i in sorted(range(len(self)), key=key):
+        for i in sorted(range(len(self)), key=lambda i: _rank(seed, self.names[i])):
             rank = ranks[self.labels[i]] = ranks.get(self.labels[i], 0) + 1
             ranked.append((rank, len(ranked), i))
         return self[sorted(i for *_, i in sorted(ranked)[:count])]
@@ -121,11 +128,22 @@ class ImageSet:
         return np.arange(len(self))[indices].copy()
 
 
+def _rank(seed, name):
+    """Sorts names at random: the sha256 of "seed/name". (Not every file name is UTF-8.)"""
+    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogatepass")).digest()
+
+
+def _as_path(argument, value, example):
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(f"{argument} must be a path, got {value!r}; try {argument}={str(example)!r}")
+    return Path(os.path.expanduser(value))  # Path.expanduser would raise for an unknown ~user
+
+
 def find_folder(folder):
     """`folder` as a Path: a relative one is taken from the working directory if it exists there,
     else from the project's root, so that notebooks/ and the root say the same "data/..."."""
-    folder = Path(folder).expanduser()
-    return folder if folder.exists() else ROOT / folder
+    folder = _as_path("folder", folder, "data/finger_numbers")
+    return folder if os.path.exists(folder) else ROOT / folder
 
 
 def load_images(folder, size=None, channels=3, limit_bytes=1 << 30, cache=CACHE):
@@ -134,8 +152,9 @@ def load_images(folder, size=None, channels=3, limit_bytes=1 << 30, cache=CACHE)
     Only one level of class folders is read, and hidden files are not; images both at the top and
     in class folders are an error, as their labels would be a guess. The order is the natural one
     (2 before 10) of the class, then of the file. EXIF orientation is applied, transparency is
-    composited over white, 16-bit grey is scaled by 255/65535. The decoded pixels are kept, one
-    entry per (folder, size, channels), until a file is added, removed or changed.
+    composited over white, 16-bit grey is scaled by 255/65535; of an animation or of several pages
+    the first picture is read. The decoded pixels are kept, one entry per (folder, size, channels),
+    until a file is added, removed or changed.
 
     folder: str or Path, see `find_folder`; a groups.csv in it (header `file,group`) gives the
         groups, without one each file is its own.
@@ -147,10 +166,14 @@ def load_images(folder, size=None, channels=3, limit_bytes=1 << 30, cache=CACHE)
     Returns an ImageSet. Raises FileNotFoundError, NotADirectoryError, PermissionError or
     ValueError, each a line that names the file or value and the fix.
     """
-    if size is not None and (isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1):
-        raise ValueError(f"size must be a whole number of pixels >= 1, got {size!r}; try size=128")
+    whole = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+    if size is not None and not (whole and 1 <= size <= MAX_SIZE):
+        raise ValueError(f"size must be a whole number of pixels from 1 to {MAX_SIZE}, got {size!r}; try size=128")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}; try channels=3")
+    if not isinstance(limit_bytes, numbers.Real) or not limit_bytes >= 0:
+        raise ValueError(f"limit_bytes must be a number >= 0, got {limit_bytes!r}; try limit_bytes=1 << 30")
+    cache = _as_path("cache", cache, CACHE)
     size, channels = size if size is None else int(size), int(channels)
     folder = find_folder(folder)
     files = list_images(folder)  # [[name, bytes, mtime_ns], ...]
@@ -158,7 +181,7 @@ def load_images(folder, size=None, channels=3, limit_bytes=1 << 30, cache=CACHE)
     groups = read_groups(folder / "groups.csv", names)
     place = [str(folder.resolve()), size, channels]
     stamp = {"place": place, "files": files, "pillow": PIL.__version__}  # decoders differ
-    entry = Path(cache) / hashlib.sha256(json.dumps(place).encode()).hexdigest()[:16]
+    entry = cache / hashlib.sha256(json.dumps(place).encode()).hexdigest()[:16]
     found = read_cache(entry, stamp, limit_bytes)
     if found is None:
         pixels, digests = decode_all(folder, names, size, channels, limit_bytes, cache)
@@ -182,9 +205,12 @@ def split_images(images, held_out=0.2, seed=0):
 
     held_out: share in (0, 1). seed: int. Raises ValueError on another share or a single group.
     """
-    if not 0 < held_out < 1:
-        hint = f"did you mean {held_out / 100:g}?" if 1 < held_out < 100 else "try 0.2"
-        raise ValueError(f"held_out must be a share between 0 and 1, got {held_out}; {hint}")
+    if not isinstance(images, ImageSet):
+        raise ValueError(f"images must be an ImageSet, got {type(images).__name__}; load_images(folder) gives one")
+    number = isinstance(held_out, numbers.Real)
+    if not number or not 0 < held_out < 1:
+        hint = f"did you mean {held_out / 100:g}?" if number and 1 < held_out < 100 else "try 0.2"
+        raise ValueError(f"held_out must be a share between 0 and 1, got {held_out!r}; {hint}")
     members, labels_of = {}, {}
     for i, (group, label) in enumerate(zip(images.groups, images.labels, strict=True)):
         members.setdefault(group, []).append(i)
@@ -197,7 +223,7 @@ def split_images(images, held_out=0.2, seed=0):
     by_label = all(len(labels) == 1 for labels in labels_of.values())
     by_label = by_label and len(members) > len(set(images.labels))  # else no label has two groups
     strata = {}
-    for group in sorted(members, key=lambda g: hashlib.sha256(f"{seed}/{g}".encode()).digest()):
+    for group in sorted(members, key=lambda g: _rank(seed, g)):
         strata.setdefault(min(labels_of[group]) if by_label else "", []).append(group)
     chosen, owed = [], 0.0
     for _, ranked in sorted(strata.items()):
@@ -238,9 +264,9 @@ def main(argv=None):
             from src.sign_digits import DEFAULT_URL, fetch
 
             target = Path.cwd() / args.to if args.to else ROOT / "data" / "sign_digits"
-            fetch(args.source or DEFAULT_URL, target)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+            fetch(DEFAULT_URL if args.source is None else args.source, target)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"error: {shown(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -38,5 +38,6 @@ def environment() -> dict:
     name = torch.cuda.get_device_name() if where.type == "cuda" else torch.cpu.get_capabilities().get("cpu_name", "")
     return dict(
         device=where.type, processor=name.strip() or platform.machine(), threads=torch.get_num_threads(),
-        precision=str(precision(where)).removeprefix("torch."), torch=torch.__version__, python=platform.python_version(), system=platform.system(),
+        precision=str(precision(where)).removeprefix("torch."), torch=str(torch.__version__),
+        python=platform.python_version(), system=platform.system(),
     )  # fmt: skip

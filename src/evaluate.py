@@ -133,7 +133,7 @@ def _nlm(noisy: Tensor, sigma: float) -> Tensor:
         sigma=sigma,
         fast_mode=True,
         channel_axis=-1,
-    )
+    ).reshape(image.shape)  # scikit-image drops a single channel
     return torch.from_numpy(np.ascontiguousarray(result.transpose(2, 0, 1), dtype=np.float32))
 
 

@@ -30,6 +30,7 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from .hands import TONES, paint, pose
+from .image_files import writing
 from .scenes import draw_scene
 from .textures import (
     MATERIALS,
@@ -47,14 +48,16 @@ from .textures import (
 )
 
 CLASSES = ("yi", "er", "san", "si", "wu", "liu", "qi", "ba", "jiu", "shi")
-VERSION = 1  # raise it whenever a change alters a pixel
+VERSION = 2  # raise it whenever a change alters a pixel
 
 
 @functools.lru_cache(maxsize=1)  # the three shots of a scene are drawn one after the other
 def backdrop(number, scene, seed, size):
     """The room behind the hand, wider than the picture so that the camera can move, uint8 [W, W, 3]."""
     rng = np.random.default_rng([seed, number, scene, 0])
-    return draw_scene(rng, round(1.3 * size), room=rng.random() < 0.85, focus=max(0.0, uniform(rng, -0.3, 0.35)))
+    room, focus = rng.random() < 0.9, max(0.0, uniform(rng, -0.1, 0.5))
+    # At arm's length behind a hand, walls and tables show little of their grain (PROGRESS.md).
+    return draw_scene(rng, round(1.3 * size), room, focus, texture=0.2, litter=0.7)
 
 
 def check(**arguments):
@@ -112,7 +115,7 @@ def draw(number, scene, shot, seed=0, size=224):
         across = x - (0.15 - y) * (arm / 3.15)
         band = np.maximum(np.abs(across) - 0.43 + 0.012 * noise[0] + 0.05 * y, y - cuff + 0.006 * noise[0])
         alpha = np.clip(0.5 - band * scale, 0, 1)
-        weave = 1 + 0.12 * noise[1] + 0.2 * noise[0]
+        weave = 1 + 0.05 * noise[1] + 0.08 * noise[0]
         q = across / 0.5 - lx * mirror * 0.4
         body = (weave * (1.05 - 0.7 * q * q) * (0.75 + 0.25 * smooth((cuff - y) / 0.05)))[..., None] * (cloth * cloth)
         colour *= 1 - 0.5 * smooth(1 - band / 0.08)[..., None]
@@ -134,7 +137,7 @@ def draw(number, scene, shot, seed=0, size=224):
     away = (0.03 + 0.12 * wall) * size
     shadow = shifted(np.asarray(shadow).astype(np.float32), round(-ly * away), round(-lx * away)) / 255
     scene_pixels *= (1 - (0.6 - 0.35 * wall) * shadow)[..., None]
-    image = sharpen(scene_pixels * (1 - cover)[..., None] + colour, uniform(rng, 0.4, 1))
+    image = sharpen(scene_pixels * (1 - cover)[..., None] + colour, uniform(rng, 0.7, 1.7))
     return (np.clip(image, 0, 255) + 0.5).astype(np.uint8), skin >= 0.5
 
 
@@ -187,7 +190,8 @@ def make(folder="data/finger_numbers", seed=0, scenes=10, shots=3, size=224, wor
     10 * scenes * shots pictures; size, side in pixels; workers, processes (None: one a core, at most 8).
     Returns: the folder's Path. It holds <class>/scene<scene>_<shot>.png, groups.csv (file,group) and
     about.json (seed, version, count, sha256 of the pictures' sha256 ...).
-    Raises: ValueError for wrong arguments, FileExistsError if the folder holds anything else.
+    Raises: ValueError for wrong arguments, FileExistsError if the folder holds anything else, OSError if it
+    cannot be written.
     """
     check(seed=(seed, 0, 2**63), scenes=(scenes, 1, 100), shots=(shots, 1, 10), size=(size, 16, 2048))
     check(workers=(1 if workers is None else workers, 1, 256))
@@ -195,7 +199,6 @@ def make(folder="data/finger_numbers", seed=0, scenes=10, shots=3, size=224, wor
     seed, scenes, shots, size = int(seed), int(scenes), int(shots), int(size)
     count = len(CLASSES) * scenes * shots
     wanted = dict(seed=seed, version=VERSION, scenes=scenes, shots=shots, size=size, count=count)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     for leftover in folder.parent.glob(f".{folder.name}~*"):
         # A run that was killed left it, for a living one touches its folder after every scene.
         with contextlib.suppress(FileNotFoundError):  # renamed by its run meanwhile
@@ -205,8 +208,8 @@ def make(folder="data/finger_numbers", seed=0, scenes=10, shots=3, size=224, wor
         return folder
     # All pictures go into a sibling folder that is renamed at the end: a set is whole or absent.
     unfinished = folder.with_name(f".{folder.name}~{uuid.uuid4().hex}")
-    unfinished.mkdir()
     try:
+        unfinished.mkdir(parents=True)
         for name in CLASSES:
             (unfinished / name).mkdir()
         jobs = [
@@ -251,6 +254,9 @@ def make(folder="data/finger_numbers", seed=0, scenes=10, shots=3, size=224, wor
             "a drawing process died: expected make() to be called from a notebook or under "
             '`if __name__ == "__main__":`; or pass workers=1'
         ) from None
+    except OSError as error:
+        with writing(folder):
+            raise error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -209,7 +209,7 @@ def shade(layer, pixel, light, tone, noise):
     linear albedo [3]; noise, (mottle, grain) over the whole picture.
     """
     mottle, grain = noise[0][layer.box], noise[1][layer.box]
-    h = layer.h - 0.011 * layer.dark + 0.0016 * grain
+    h = layer.h - 0.011 * layer.dark + 0.0006 * grain
     nail = smooth(0.5 - layer.nail / (2 * pixel))
     gx, gy = np.zeros_like(h), np.zeros_like(h)
     gx[:, 1:-1], gy[1:-1] = (h[:, 2:] - h[:, :-2]) * (0.5 / pixel), (h[2:] - h[:-2]) * (0.5 / pixel)
@@ -224,7 +224,7 @@ def shade(layer, pixel, light, tone, noise):
     channels = (0.55, 0.02, 0.28, 0.62), (0.32, 0.2, 0.42, 0.40), (0.25, 0.22, 0.46, 0.31)
     for k, (wrap, red, crease, pale) in enumerate(channels):
         albedo = tone[k] + (0.4 * layer.pale) * np.maximum(pale - tone[k], 0)
-        albedo = albedo * (1 + 0.1 * mottle * (0.5 + 3 * red)) * (1 - red * layer.red) * (1 - crease * layer.dark)
+        albedo = albedo * (1 + 0.04 * mottle * (0.5 + 3 * red)) * (1 - red * layer.red) * (1 - crease * layer.dark)
         albedo = albedo + nail * (0.15 + 0.25 * tone[k] - 0.04 * (k > 0))
         lit = np.clip((facing + wrap) * (1 / (1 + wrap)), 0, 1)
         out[..., k] = albedo * (sky + 0.95 * light[3 + k] * lit * lit) + gloss

@@ -1,5 +1,6 @@
 """What is below `load_images`: listing a folder, decoding its files, the cache of pixels."""
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -14,12 +15,31 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # Pillow goes by content, not suffix, and for other formats (EPS) it may start outside programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+
+
+def shown(path):
+    """A path as text for one line: line breaks, and bytes that are no UTF-8, as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+
+
+@contextlib.contextmanager
+def writing(folder):
+    """Turns the system's errors of the block (no room, no permission ...) into one line that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:  # a line of our own
+            raise
+        raise type(error)(
+            f"{shown(folder)} cannot be written ({error.strerror}), expected room and permission to write there; "
+            "free some space, or choose another folder"
+        ) from None
 
 
 def digest(pixels):
@@ -34,14 +54,12 @@ def _natural(path):
 
 def list_images(folder):
     """[[posix name, bytes, mtime_ns], ...] of a folder's images in natural order."""
-    if not folder.exists():
-        made = folder.name in ("finger_numbers", "sign_digits")
-        fix = f"make it with `python -m src.data {folder.name}`" if made else "check the path"
-        raise FileNotFoundError(f"no folder {folder}, expected one of images; {fix}")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file, expected a folder of images; did you mean {folder.parent}?")
-    top, inside = [], []
+    where, top, inside = shown(folder), [], []
     try:
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            raise NotADirectoryError(
+                f"{where} is a file, expected a folder of images; did you mean {shown(folder.parent)}?"
+            )
         for name in os.listdir(folder):
             path = folder / name
             if name.startswith("."):
@@ -52,45 +70,64 @@ def list_images(folder):
                 top.append(name)
     except PermissionError as error:
         raise PermissionError(
-            f"{error.filename} may not be listed, expected a readable folder; try chmod u+rx"
+            f"{shown(error.filename)} may not be listed, expected a readable folder; try chmod u+rx"
         ) from None
+    except NotADirectoryError as error:
+        if error.strerror is None:
+            raise
+        raise NotADirectoryError(f"no folder {where}, expected one of images, but above it is a file") from None
+    except (OSError, ValueError):  # also a loop of links, and names that no system takes
+        made = folder.name in ("finger_numbers", "sign_digits")
+        fix = f"make it with `python -m src.data {folder.name}`" if made else "check the path"
+        raise FileNotFoundError(f"no folder {where}, expected one of images; {fix}") from None
     top, inside = ([n for n in names if n.lower().endswith(SUFFIXES)] for names in (top, inside))
     if top and inside:
         raise ValueError(
-            f"{folder} holds images at its top ({top[0]}) and in class folders ({inside[0]}), "
+            f"{where} holds images at its top ({shown(top[0])}) and in class folders ({shown(inside[0])}), "
             "expected one or the other; move the ones at the top into a class folder"
         )
     if not top and not inside:
         raise FileNotFoundError(
-            f"{folder} holds no images, expected {' '.join(SUFFIXES)} files in it or in its class "
+            f"{where} holds no images, expected {' '.join(SUFFIXES)} files in it or in its class "
             "folders (one level); put some there or check the path"
         )
     files = []
     for name in sorted(top or inside, key=_natural):
+        path = shown(folder / name)
         try:
             info = os.stat(folder / name)
+        except PermissionError:
+            raise PermissionError(f"{path} may not be read, expected an image; try chmod u+rx on its folder") from None
         except OSError as error:
             raise FileNotFoundError(
-                f"{folder / name} cannot be found ({error.strerror}), expected an image; remove the dead link"
+                f"{path} cannot be found ({error.strerror}), expected an image; remove the dead link"
             ) from None
         if not stat.S_ISREG(info.st_mode):
-            raise ValueError(f"{folder / name} is not a file, expected an image; rename it")
+            raise ValueError(f"{path} is not a file, expected an image; rename it")
         files.append([name, info.st_size, info.st_mtime_ns])
     return files
 
 
 def read_groups(path, names):
     """The group of each name from a groups.csv, or the names themselves where there is none."""
-    if not path.exists():
+    if not os.path.lexists(path):  # a dead link is no leave to split persons
         return names
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = list(csv.reader(file))
+    where = shown(path)
+    try:  # names that are no UTF-8 come as os.listdir gives them
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            rows = list(csv.reader(file))
+    except (OSError, csv.Error) as error:
+        kind = PermissionError if isinstance(error, PermissionError) else ValueError
+        raise kind(
+            f"{where} cannot be read ({getattr(error, 'strerror', None) or error}), expected a table file,group; "
+            "mend it, or delete it to make each image its own group"
+        ) from None
     if not rows or rows[0] != ["file", "group"]:
-        raise ValueError(f"{path} begins with {rows[:1]}, expected the header file,group; add it")
+        raise ValueError(f"{where} begins with {str(rows[:1])[:200]}, expected the header file,group; add it")
     rows = [row for row in rows[1:] if row]
     bad = next((row for row in rows if len(row) != 2 or not all(row)), None)
     if bad:
-        raise ValueError(f"{path} has the row {bad}, expected file,group; mend that row")
+        raise ValueError(f"{where} has the row {str(bad)[:200]}, expected file,group; mend that row")
     groups = dict(rows)
     repeated = Counter(name for name, _ in rows) - Counter(groups.keys())
     problems = [f"misses {name}" for name in names if name not in groups]
@@ -98,15 +135,18 @@ def read_groups(path, names):
     problems += [f"names {name} twice" for name in repeated]
     if problems:
         raise ValueError(
-            f"{path} {problems[0]}, expected one row for each of the {len(names)} images; "
+            f"{where} {shown(problems[0])}, expected one row for each of the {len(names)} images; "
             "mend that row, or delete the file to make each image its own group"
         )
     return tuple(groups[name] for name in names)
 
 
 def _decode(path, size, channels):
-    """One file as numpy uint8 [C, H, W]; ValueError or PermissionError that names the file."""
+    """One file as numpy uint8 [C, H, W]; ValueError, PermissionError, FileNotFoundError that name the file."""
     try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.format == "PNG":  # its checksums, which decoding passes over: flipped bits may decode
+                image.verify()
         with Image.open(path, formats=FORMATS) as image:
             if size is not None:  # a JPEG decodes at 1/2, 1/4, 1/8 while 3x the size remains
                 image.draft(None, (3 * size, 3 * size))
@@ -117,16 +157,26 @@ def _decode(path, size, channels):
                 deep = np.asarray(image)
                 if deep.min() < 0 or deep.max() > 65535:
                     raise ValueError(f"grey values {deep.min()}..{deep.max()} outside 0..65535")
-                image = Image.fromarray((deep * (255 / 65535) + 0.5).astype(np.uint8))
+                grey = (deep * (255 / 65535) + 0.5).astype(np.uint8)
+                grey[deep == image.info.get("transparency", -1)] = 255  # a PNG's one transparent level
+                image = Image.fromarray(grey)
             if "A" in image.getbands() or "transparency" in image.info:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
             image = image.convert("RGB" if channels == 3 else "L")
     except PermissionError:
-        raise PermissionError(f"{path} may not be read, expected an image; chmod u+r") from None
+        raise PermissionError(f"{shown(path)} may not be read, expected an image; chmod u+r") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{shown(path)} is gone since the folder was listed, expected an image; put it back, or load again"
+        ) from None
     except Exception as error:  # Pillow lets everything out, from SyntaxError to zlib.error
-        raise ValueError(f"{path} cannot be decoded ({error}), expected a whole image; replace or remove it") from None
+        why = " ".join(str(error).split()) or type(error).__name__
+        why = f"no {', '.join(FORMATS)} in it" if isinstance(error, UnidentifiedImageError) else why
+        raise ValueError(
+            f"{shown(path)} cannot be decoded ({why}), expected a whole image; replace or remove it"
+        ) from None
     if size is not None:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -149,17 +199,19 @@ def decode_all(folder, names, size, channels, limit_bytes, cache):
         if image.shape != shape:
             (_, h0, w0), (_, h, w) = shape, image.shape
             raise ValueError(
-                f"{folder / names[0]} is {w0}x{h0} but {names[i]} is {w}x{h}, expected one size; "
+                f"{shown(folder / names[0])} is {w0}x{h0} but {shown(names[i])} is {w}x{h}, expected one size; "
                 "pass size=128 to resize and crop them"
             )
         pixels[i] = image
         return digest(image)
 
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # which may be unable to show the name
+    title = shown(folder.name).encode(encoding, "backslashreplace").decode(encoding)
     try:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             # Plain tqdm, no times, gone when done: a notebook's saved output stays the same.
             bar = tqdm(
-                pool.map(work, range(len(names))), f"reading {folder.name}", len(names),
+                pool.map(work, range(len(names))), f"reading {title}", len(names),
                 leave=False, file=sys.stdout, bar_format="{desc}: {n_fmt}/{total_fmt} |{bar:30}|",
             )  # fmt: skip
             return pixels, list(bar)
@@ -176,25 +228,33 @@ def _part(cache):
 
 
 def _map(cache, shape):
-    """A new mapped uint8 .npy file in the cache, or a nameless one elsewhere if unwritable."""
-    try:
-        file = _part(cache)
-    except OSError:
-        file = tempfile.TemporaryFile()  # noqa: SIM115
-    with file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        offset = file.tell()
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a bus error later
-            os.posix_fallocate(file.fileno(), offset, math.prod(shape))
-        return np.memmap(file, np.uint8, "r+", offset, shape)
+    """A new mapped uint8 .npy file in the cache, or a nameless one elsewhere if that is full or unwritable."""
+    for make in (lambda: _part(cache), tempfile.TemporaryFile):
+        file = None
+        try:
+            file = make()
+            with file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                offset = file.tell()
+                if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a bus error later
+                    os.posix_fallocate(file.fileno(), offset, math.prod(shape))
+                return np.memmap(file, np.uint8, "r+", offset, shape)
+        except OSError as error:
+            why = error.strerror
+            if file is not None and isinstance(file.name, str):
+                Path(file.name).unlink(missing_ok=True)
+    raise OSError(
+        f"{math.prod(shape):,} bytes of pixels fit neither into {shown(cache)} nor into the temporary folder ({why}), "
+        "expected room for them; free some space, or pass a smaller size="
+    )
 
 
 def write_cache(entry, stamp, pixels, digests):
     """Keep decoded pixels; a cache that cannot be written is no error."""
     if isinstance(pixels, np.memmap) and pixels.filename is None:
         return
-    part = getattr(pixels, "filename", None)
+    part, replaced = getattr(pixels, "filename", None), False
     try:
         if part is None:
             with _part(entry.parent) as file:
@@ -206,13 +266,16 @@ def write_cache(entry, stamp, pixels, digests):
         # The .json names the .npy it goes with: two writers at once cannot mix their halves.
         record = {"stamp": stamp, "npy": [info.st_size, info.st_mtime_ns], "digests": digests}
         os.replace(part, f"{entry}.npy")
+        replaced = True
         with _part(entry.parent) as file:
             part = file.name
             file.write(json.dumps(record).encode())
         os.replace(part, f"{entry}.json")
     except OSError:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
+        # Without its record the .npy would only take room.
+        for left in (part, f"{entry}.npy" if replaced else None):
+            if left is not None:
+                Path(left).unlink(missing_ok=True)
 
 
 def read_cache(entry, stamp, limit_bytes):

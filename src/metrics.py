@@ -11,7 +11,8 @@ def psnr(image: Tensor, clean: Tensor) -> Tensor:
     image, clean: float [B, C, H, W] in [0, 1]. Returns float32 [B], one figure an image:
     average these, not the squared errors, or the worst image of a batch speaks for all.
     Infinite for equal images. `image` is not clamped: a denoiser's output should be.
-    Raises ValueError if the shapes differ: [C, H, W] against [1, C, H, W] would broadcast.
+    Raises ValueError if the shapes differ: [C, H, W] against [1, C, H, W] would broadcast; if they
+    are not floats, or clean is outside [0, 1]: in 0..255 the figure would be 48 dB too low.
     """
     _check(image, clean)
     return -10 * (image.double() - clean.double()).square().mean(dim=(1, 2, 3)).log10().float()
@@ -33,7 +34,7 @@ def ssim(image: Tensor, clean: Tensor) -> Tensor:
     """
     _check(image, clean)
     if min(image.shape[2:]) < 11:
-        raise ValueError(f"SSIM needs at least 11x11 pixels for its window, got {list(image.shape[2:])}")
+        raise ValueError(f"SSIM needs at least 11x11 pixels for its window, got {list(image.shape[2:])}; crop less")
     offset = torch.arange(-5, 6, device=image.device, dtype=torch.float64)
     window = torch.exp(-offset.square() / (2 * 1.5**2))
     window = window / window.sum()
@@ -52,5 +53,11 @@ def ssim(image: Tensor, clean: Tensor) -> Tensor:
 def _check(image: Tensor, clean: Tensor) -> None:
     if image.shape != clean.shape or image.ndim != 4:
         raise ValueError(
-            f"expected two tensors of one shape [B, C, H, W], got {list(image.shape)} and {list(clean.shape)}"
+            f"expected two tensors of one shape [B, C, H, W], got {list(image.shape)} and {list(clean.shape)}; "
+            "one picture needs a batch axis: image[None]"
         )
+    if not (image.is_floating_point() and clean.is_floating_point()):
+        raise ValueError(f"expected floats in [0, 1], got {image.dtype} and {clean.dtype}; 8 bits become that by / 255")
+    low, high = (float(edge) for edge in torch.aminmax(clean)) if clean.numel() else (0, 1)
+    if low < 0 or high > 1:
+        raise ValueError(f"clean must be in [0, 1], got {low:g} to {high:g}; did you mean image / 255 and clean / 255?")

@@ -59,12 +59,15 @@ class GaussianNoiseDataset(Dataset):
         self.images = images if isinstance(images, ImageSet) else ImageSet.from_pixels(_to_uint8(images))
         self.sigma = check_sigma(sigma)
         if len(self.images) == 0:
-            raise ValueError("there are no images, expected at least one")
+            raise ValueError("there are no images, expected at least one; check the selection")
         if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be a whole number >= 0, got {seed!r}")
+            raise ValueError(f"seed must be a whole number >= 0, got {seed!r}; try seed=0")
         shortest = min(self.images.shape[2:])
-        if crop is not None and not 1 <= crop <= shortest:
-            raise ValueError(f"crop must be between 1 and {shortest}, the images' shorter side, got {crop}")
+        if crop is not None and not (isinstance(crop, int) and 1 <= crop <= shortest):
+            raise ValueError(
+                f"crop must be between 1 and {shortest}, the images' shorter side, got {crop!r}; "
+                f"try crop={shortest}, or None for the whole image"
+            )
         self.seed, self.fixed, self.clip, self.crop, self.flip = seed, fixed, clip, crop, flip
         self.epoch = 0
 
@@ -77,7 +80,9 @@ class GaussianNoiseDataset(Dataset):
         )  # fmt: skip
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the noise, crops and flips of this epoch from here on."""
+        """Draw the noise, crops and flips of this epoch (a whole number >= 0) from here on."""
+        if not isinstance(epoch, int) or epoch < 0:  # -1 would be the noise of fixed=True
+            raise ValueError(f"epoch must be a whole number >= 0, got {epoch!r}; try range(epochs)")
         self.epoch = epoch
 
     def __len__(self) -> int:

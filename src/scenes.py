@@ -72,8 +72,8 @@ def distance(kind, u, v, a, b, k):
 class Painter:
     """A canvas float32 [H, H, 3] in [0, 255] with this scene's textures, colours, shapes and light."""
 
-    def __init__(self, rng, side):
-        self.rng, self.side, self.textures = rng, side, make_textures(rng)
+    def __init__(self, rng, side, texture):
+        self.rng, self.side, self.textures, self.strength = rng, side, make_textures(rng), texture
         self.pixels = np.zeros((side, side, 3), np.float32)
         self.palette = [pick(rng, range(len(MATERIALS))) for _ in range(8)]  # few materials and shapes:
         self.kinds = [pick(rng, KINDS) for _ in range(4)]  # a place has a style
@@ -108,6 +108,7 @@ class Painter:
         rng, (c, s), k = self.rng, turn(angle), self.rng.random(16).tolist()
         texture = int(rng.integers(10)) if texture is None else texture
         contrast = 0.06 + 0.6 * rng.random() * rng.random() if contrast is None else contrast
+        contrast = contrast * self.strength
         base, other = self.colour() if colour is None else colour, self.colour()
         zoom, soft = uniform(rng, 0.8, 1.8) if zoom is None else zoom, shadow * uniform(rng, 0.3, 1)
         flow, shift = turn(angle + 90 * int(rng.integers(4))), rng.integers(0, TILE, 2) + 64 * TILE
@@ -219,12 +220,13 @@ class Painter:
                 self.paint("ellipse", foot - 2 * tall, x, wide, 0.25 * wide, 0, CLOUD, 0.05, base * lid)
 
 
-def draw_scene(rng, size=128, room=None, focus=None):
+def draw_scene(rng, size=128, room=None, focus=None, texture=1, litter=1):
     """One scene of occluding, textured, shaded and partly defocused things.
 
     Args: rng, np.random.Generator (its state decides the picture); size, side in pixels, >= 8; room, True
     for a furnished room, False for dead leaves alone, None for a draw between the two; focus, from 0, all
-    sharp, to 1, a far blurred background, None for a draw.
+    sharp, to 1, a far blurred background, None for a draw; texture, contrast of the patterns inside the shapes,
+    relative to a close-up's; litter, how many small things lie on a room's table, and how small they may be.
     Returns: uint8 [size, size, 3], RGB. Raises ValueError for a size below 8.
     """
     if int(size) != size or size < 8:
@@ -232,7 +234,7 @@ def draw_scene(rng, size=128, room=None, focus=None):
     size, side = int(size), 2 * int(size)  # drawn at twice the size, then averaged 2 x 2
     room = rng.random() < 0.4 if room is None else room
     focus = max(0.0, uniform(rng, -0.4, 0.6)) if focus is None else focus
-    canvas, far = Painter(rng, side), round(focus * side / 60)
+    canvas, far = Painter(rng, side, texture), round(focus * side / 60)
     canvas.wall()
     if room:
         for _ in range(int(rng.integers(2, 6))):
@@ -242,9 +244,9 @@ def draw_scene(rng, size=128, room=None, focus=None):
         y = uniform(rng, 0.5, 0.85) * side
         canvas.table(y)
         canvas.things(y)
-        canvas.clutter(80, 3, 0.12 * side, low=y / side)
+        canvas.clutter(80 * litter, 3 / litter, 0.12 * side, low=y / side)
         canvas.blur(far // 3)
-        canvas.clutter(25, 3, 0.08 * side, low=y / side)
+        canvas.clutter(25 * litter, 3 / litter, 0.08 * side, low=y / side)
     else:
         smallest = uniform(rng, 2, 7)
         canvas.clutter(150, 0.04 * side, 0.6 * side)

@@ -6,7 +6,9 @@ Apache-2.0; https://github.com/ardamavi/Sign-Language-Digits-Dataset).
     python -m src.data sign_digits [--from FILE_OR_FOLDER_OR_URL] [--to DIR]
 """
 
+import contextlib
 import csv
+import errno
 import http.client
 import io
 import os
@@ -18,14 +20,13 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
 from .data import find_folder
-from .image_files import FORMATS, SUFFIXES
+from .image_files import FORMATS, SUFFIXES, shown, writing
 
 DEFAULT_URL = "https://github.com/ardamavi/Sign-Language-Digits-Dataset/archive/refs/heads/master.zip"
 DIGITS = tuple("0123456789")
@@ -45,37 +46,41 @@ def fetch(source=DEFAULT_URL, folder="data/sign_digits"):
     unpack to over MAX_BYTES, a photo that does not decode, a class without photos.
     """
     target, source = find_folder(folder), str(source)
+    where = shown(source)
     if (target / "groups.csv").is_file() and all((target / d).is_dir() for d in DIGITS):
-        print(f"{target} is complete and was left alone; delete it to get it anew")
+        print(f"{shown(target)} is complete and was left alone; delete it to get it anew")
         return target
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(
-            f"{target} exists but is not a complete sign_digits, expected no such folder; "
+            f"{shown(target)} exists but is not a complete sign_digits, expected no such folder; "
             "move it away or choose another with --to"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
+    with beside as work:
         whole = Path(work) / "whole"
         if source.startswith(("http://", "https://")):
             part = target.with_name(f"{target.name}.zip.part")
             _download(source, part)
             try:
-                names = _take(_zip_members(part, source), whole, source)
+                names = _take(_zip_members(part, where), whole, where)
             finally:  # a complete download that is no good would only be resumed for ever
                 _forget(part)
         elif os.path.isdir(source):
-            names = _take(_folder_members(Path(source)), whole, source)
+            names = _take(_folder_members(Path(source)), whole, where)
         elif os.path.isfile(source):
-            names = _take(_zip_members(source, source), whole, source)
+            names = _take(_zip_members(source, where), whole, where)
         else:
-            raise FileNotFoundError(f"no {source}, expected a zip, a folder or an http(s) URL")
+            raise FileNotFoundError(f"no {where or 'name given'}, expected a zip, a folder or an http(s) URL")
         if source == DEFAULT_URL and len(names) < MIN_PHOTOS:
             raise ValueError(f"{source} brought {len(names)} photos, expected at least {MIN_PHOTOS}; {HELP}")
         persons = group_by_person(names)
-        with (whole / "groups.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("file", "group"), *sorted(persons.items())])
-        os.replace(whole, target)
-    print(f"{target}: {len(names)} photos of {len(set(persons.values()))} persons")
+        with writing(target):
+            with (whole / "groups.csv").open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("file", "group"), *sorted(persons.items())])
+            os.replace(whole, target)
+    print(f"{shown(target)}: {len(names)} photos of {len(set(persons.values()))} persons")
     return target
 
 
@@ -121,18 +126,20 @@ def _take(members, whole, source):
         digit, name = _wanted(member)
         out = whole / digit / name
         if out.exists():
-            raise ValueError(f"{source} holds {digit}/{name} twice, expected it once; {HELP}")
+            raise ValueError(f"{source} holds {shown(f'{digit}/{name}')} twice, expected it once; {HELP}")
         if digit:
             try:
                 with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                     image.load()
             except Exception as error:  # Pillow lets everything out
+                why = " ".join(str(error).split())
                 raise ValueError(
-                    f"{member} in {source} cannot be decoded ({error}), expected a photo; {HELP}"
+                    f"{shown(member)} in {source} cannot be decoded ({why}), expected a photo; {HELP}"
                 ) from None
             names.append(f"{digit}/{name}")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(content)
+        with writing(whole.parents[1]):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_bytes(content)
     missing = [digit for digit in DIGITS if not any(name[0] == digit for name in names)]
     if missing:
         raise ValueError(
@@ -147,33 +154,50 @@ def _folder_members(folder):
     base = folder / "Dataset" if nested else folder
     for path in [folder / "LICENSE", *sorted(base.glob("[0-9]/*"))]:
         if path.is_file() and _wanted(path.as_posix()):
-            yield path.as_posix(), path.read_bytes()
+            with _reading(shown(path)):
+                content = path.read_bytes()
+            yield path.as_posix(), content
 
 
 def _zip_members(archive, source):
     """(name, bytes) of the wanted files of a zip, whose members are all checked before."""
-    try:
-        with zipfile.ZipFile(archive) as zipped:
-            infos = zipped.infolist()
-            for info in infos:
-                parts = re.split(r"[/\\]", info.filename)
-                outside = ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", parts[0])
-                if outside or stat.S_ISLNK(info.external_attr >> 16):
-                    raise ValueError(
-                        f"{source} has the member {info.filename!r}, expected plain files inside "
-                        f"the archive; do not trust it, {HELP}"
-                    )
-            # zipfile stops at the announced size, so a member cannot unpack to more than this.
-            total = sum(info.file_size for info in infos)
-            if total > MAX_BYTES:
+    with _reading(source):
+        zipped = zipfile.ZipFile(archive)
+    with zipped:
+        infos = zipped.infolist()
+        for info in infos:
+            parts = re.split(r"[/\\]", info.filename)
+            outside = ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", parts[0])
+            if outside or stat.S_ISLNK(info.external_attr >> 16):
                 raise ValueError(
-                    f"{source} would unpack to {total:,} bytes, expected at most {MAX_BYTES:,}; do not trust it, {HELP}"
+                    f"{source} has the member {info.filename!r}, expected plain files inside "
+                    f"the archive; do not trust it, {HELP}"
                 )
-            for info in infos:
-                if _wanted(info.filename):
-                    yield info.filename, zipped.read(info)  # which checks the CRC
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{source} is not a sound zip ({error}); {HELP}") from None
+        # zipfile stops at the announced size, so a member cannot unpack to more than this.
+        total = sum(info.file_size for info in infos)
+        if total > MAX_BYTES:
+            raise ValueError(
+                f"{source} would unpack to {total:,} bytes, expected at most {MAX_BYTES:,}; do not trust it, {HELP}"
+            )
+        for info in infos:
+            if _wanted(info.filename):
+                with _reading(source):
+                    content = zipped.read(info)  # which checks the CRC
+                yield info.filename, content
+
+
+@contextlib.contextmanager
+def _reading(source):
+    """Turns what goes wrong in reading `source` into one line that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:  # bz2 says a damaged member this way
+            raise ValueError(f"{source} is not a sound zip ({error}); {HELP}") from None
+        raise type(error)(f"{source} cannot be read ({error.strerror}), expected a readable file; {HELP}") from None
+    except Exception as error:  # zipfile lets everything out: zlib.error, LZMAError, struct.error, RuntimeError ...
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{source} is not a sound zip ({why}); {HELP}") from None
 
 
 def _download(url, part):
@@ -190,6 +214,10 @@ def _download(url, part):
             elif error.code < 500 and error.code not in (408, 429):
                 break
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # trying again fills no gap
+                _forget(part)
+                with writing(part.parent):
+                    raise
             failure = error
     raise ConnectionError(f"{url} cannot be downloaded ({failure}), expected a zip; {HELP}")
 

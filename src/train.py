@@ -1,175 +1,32 @@
-"""The training loop: MSE between the denoised and the clean picture, Muon, averaged weights.
+"""A training kept on disk: `fit` for notebooks, and the same from the command line.
 
     history = fit(model, train_set, test_set, TrainConfig(epochs=100), run="denoise")
 
-`train` is the loop itself, a generator that yields one record an epoch; `fit` is that loop
-with a progress bar and with checkpoints/<run>/, where it continues what was begun before.
+    python -m src.train --epochs 100 --run denoise                  the same training as 01_denoise
+    torchrun --nproc-per-node=2 -m src.train -- --run denoise       by two processes, a GPU each where there are
+
+The loop itself is in loop.py.
 """
 
+import argparse
+import contextlib
 import copy
-import math
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from . import checkpoint
-from .device import autocast, device, environment, to_device
-from .evaluate import denoise_batches
-from .metrics import psnr
-from .muon import Muon
+from . import checkpoint, parallel
+from .data import load_images, split_images
+from .device import environment
+from .loop import VERSION, TrainConfig, TrainState, check_batch, train
 from .noise import GaussianNoiseDataset
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything about a training but its data and its network. The defaults were measured: PROGRESS.md.
-
-    epochs          passes over the training set, each with fresh noise
-    batch           pairs a step
-    optimizer       "muon": Muon for the wide convolutions, Adam for the rest. "adam": all by Adam
-    lr, adam_lr     learning rates of the two, after `warmup` steps of linear rise
-    decay           at step t the rates are divided by sqrt(1 + t / decay). That does not depend on
-                    `epochs`: a run of 100 is the first part of a run of 2000
-    beta2           Adam's memory of squared gradients is 1 / (1 - beta2) steps. The usual 0.999
-                    notices a steep place too late: at these rates it diverged in 3 of 6 tries
-    ema             share of the training, counted back from any step, over which the weights
-                    are averaged (roughly): a running mean whose memory grows with the step
-                    does for every length what a decaying rate does for one
-    evaluate_every  epochs between looks at the held-out pictures; also after epochs 1, 2, 5 and the last
-    seed            of the order of the pictures
-    """
-
-    epochs: int = 100
-    batch: int = 8
-    optimizer: str = "muon"
-    lr: float = 1.5e-3
-    adam_lr: float = 4e-3
-    decay: int = 2000
-    beta2: float = 0.95
-    warmup: int = 10
-    ema: float = 0.05
-    evaluate_every: int = 10
-    seed: int = 0
-
-    def __post_init__(self):
-        for name in ("epochs", "batch", "decay", "evaluate_every"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-        for name in ("warmup", "seed"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name} must be a whole number >= 0, got {value!r}")
-        if self.optimizer not in ("muon", "adam"):
-            raise ValueError(f'optimizer must be "muon" or "adam", got {self.optimizer!r}')
-        for name in ("lr", "adam_lr"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}; try 1e-3")
-        if not 0 < self.beta2 < 1:
-            raise ValueError(f"beta2 must be between 0 and 1, got {self.beta2}; the default is 0.95")
-        if not 0 < self.ema < 1:
-            raise ValueError(f"ema must be between 0 and 1, a share of the training, got {self.ema}; try 0.05")
-
-
-@dataclass
-class TrainState:
-    """What the loop carries from epoch to epoch, and a checkpoint with it.
-
-    `model` holds the averaged weights, the ones to use; `raw` is the network being stepped.
-    """
-
-    model: nn.Module
-    raw: nn.Module
-    optimizers: list[torch.optim.Optimizer]
-    step: int = 0
-    history: list[dict] = field(default_factory=list)
-
-    @classmethod
-    def new(cls, model: nn.Module, config: TrainConfig) -> "TrainState":
-        model.to(device(), memory_format=torch.channels_last)
-        raw = copy.deepcopy(model).train()
-        # the first and last convolution see single pictures: 3 channels make no matrix
-        wide = [p for p in raw.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16 and config.optimizer == "muon"]
-        rest = [p for p in raw.parameters() if all(p is not w for w in wide)]
-        optimizers = [torch.optim.Adam(rest, config.adam_lr, (0.9, config.beta2), fused=True)]
-        return cls(model, raw, optimizers + ([Muon(wide, config.lr)] if wide else []))
-
-    def state_dict(self) -> dict:
-        return dict(
-            model=self.model.state_dict(), raw=self.raw.state_dict(),
-            optimizers=[optimizer.state_dict() for optimizer in self.optimizers], step=self.step, history=self.history,
-        )  # fmt: skip
-
-    def load_state_dict(self, saved: dict) -> None:
-        for part, content in zip(
-            [self.model, self.raw, *self.optimizers], [saved["model"], saved["raw"], *saved["optimizers"]]
-        ):
-            part.load_state_dict(content)
-        self.step, self.history = saved["step"], saved["history"]
-
-
-def train(
-    model: nn.Module,
-    train_set: GaussianNoiseDataset,
-    test_set: GaussianNoiseDataset | None,
-    config: TrainConfig,
-    state: TrainState | None = None,
-) -> Iterator[dict]:
-    """Train `model` on train_set, looking at test_set, and yield one record an epoch.
-
-    A record holds epoch, train_mse (of the stepped weights, during the epoch), seconds, and
-    where the held-out pictures were looked at, psnr in dB: the mean over their images of the
-    averaged weights' output, clamped to [0, 1]. `model` holds the averaged weights at every
-    yield. Pass `state` to continue one. Raises ValueError if the batch exceeds the set.
-    """
-    _check_batch(train_set, config)
-    state = state or TrainState.new(model, config)
-    raw, where = state.raw, device()
-    pairs = list(zip(state.model.parameters(), raw.parameters()))
-    averaged, stepped = ([p.data for p in side] for side in zip(*pairs))
-    memory = _exponent(config.ema) + 1
-    for epoch in range(len(state.history), config.epochs):
-        start = time.perf_counter()
-        train_set.set_epoch(epoch)
-        order = np.random.default_rng([config.seed, epoch]).permutation(len(train_set)).tolist()
-        total = torch.zeros((), device=where)
-        for first in range(0, len(order), config.batch):
-            noisy, clean = (to_device(x, where) for x in train_set.batch(order[first : first + config.batch]))
-            with autocast(where):
-                denoised = raw(noisy)
-            loss = F.mse_loss(denoised, clean)
-            raw.zero_grad(set_to_none=True)
-            loss.backward()
-            state.step += 1
-            share = min(1.0, state.step / max(1, config.warmup)) / math.sqrt(1 + state.step / config.decay)
-            for optimizer in state.optimizers:
-                optimizer.param_groups[0]["lr"] = share * optimizer.defaults["lr"]
-                optimizer.step()
-            # Karras and others 2024, equation 5: a mean weighted by step^exponent
-            torch._foreach_lerp_(averaged, stepped, 1 - (1 - 1 / state.step) ** memory)
-            total += loss.detach() * len(noisy)
-        for average, now in zip(state.model.buffers(), raw.buffers()):
-            average.copy_(now)  # running statistics of a BatchNorm are averages already
-        record = dict(epoch=epoch + 1, train_mse=total.item() / len(order))
-        if not math.isfinite(record["train_mse"]):
-            raise FloatingPointError(
-                f"the loss of epoch {epoch + 1} is {record['train_mse']}, expected a finite number; "
-                "the epochs before it are kept. Lower lr and adam_lr"
-            )
-        looks = epoch + 1 in (1, 2, 5, config.epochs) or (epoch + 1) % config.evaluate_every == 0
-        if test_set is not None and looks:
-            record["psnr"] = float(torch.cat([psnr(d, c) for _, c, d in denoise_batches(state.model, test_set)]).mean())
-        record["seconds"] = time.perf_counter() - start
-        state.history.append(record)
-        yield record
+from .unet import UNet
 
 
 def fit(
@@ -178,6 +35,7 @@ def fit(
     test_set: GaussianNoiseDataset,
     config: TrainConfig = TrainConfig(),
     run: str | Path = "denoise",
+    snapshots: Iterable[int] = (),
 ) -> list[dict]:
     """Train with a progress bar, writing checkpoints/<run>/ after each epoch.
 
@@ -186,55 +44,105 @@ def fit(
     a run of another key is left alone, and the ValueError names the fields that differ.
     A network that has a `config` starts from the weights this names, whatever it holds now.
     Interrupting (the notebook's stop button) keeps the finished epochs. `model` ends with
-    the averaged weights of the last finished epoch, in evaluation mode.
+    the averaged weights of the last finished epoch, in evaluation mode, also when training fails.
 
-    Returns the history, a list of `train`'s records. run: a name below checkpoints/, or an absolute path.
-    Raises ValueError, OSError or FloatingPointError, one line each, with the finished epochs kept.
+    run: a name below checkpoints/, or an absolute path.
+    snapshots: epochs whose averaged weights are kept for good: `load_snapshot(run, epoch)`.
+    Returns the history, a list of `train`'s records.
+    Raises ValueError, OSError, FloatingPointError or MemoryError, one line each, with the finished
+    epochs kept; BlockingIOError while another process trains the same run.
     """
-    _check_batch(train_set, config)
-    folder = checkpoint.folder(run)
-    key = run_key(model, train_set, test_set, config)
-    state = TrainState.new(model, config)
-    saved = checkpoint.load(folder, key)
-    if saved is not None:
-        done = len(saved["history"])
-        if done > config.epochs:
-            raise ValueError(
-                f"{folder} already holds {done} epochs, {config.epochs} were asked for, and its "
-                f"weights of then are gone; ask for epochs={done} or more, or name another run"
-            )
-        state.load_state_dict(saved)
-    elif hasattr(model, "config"):
-        # From the weights that the key names, not from what an earlier run has left in `model`.
-        fresh = type(model)(**model.config).state_dict()
-        state.model.load_state_dict(fresh), state.raw.load_state_dict(fresh)
-    size = sum(p.numel() for p in model.parameters())
-    about = dict(key=key, epochs=config.epochs, parameters=size, environment=environment())
-    finished = copy.deepcopy(state.state_dict())
-    # before the first epoch: a folder that cannot be written is better known now
-    checkpoint.write_json(folder / "record.json", dict(about, history=state.history))
-    # The bar as it stays in the notebook has no times, so that a second run prints the same.
-    bar = tqdm(
-        total=config.epochs, initial=len(state.history), desc="training", file=sys.stdout,
-        bar_format="{desc} {percentage:3.0f}% |{bar:24}| {n}/{total} epochs [{remaining}]{postfix}",
-    )  # fmt: skip
-    try:
-        _show(bar, state.history)
-        for _ in train(model, train_set, test_set, config, state):
-            checkpoint.save(folder, key, state.state_dict())
-            checkpoint.write_json(folder / "record.json", dict(about, history=state.history))
-            _show(bar, state.history)
-            bar.update()
-    except KeyboardInterrupt:
-        # The epoch in progress has half moved the weights: back to the last finished one.
-        state.load_state_dict(checkpoint.load(folder, key) or finished)
-        count = len(state.history)
-        bar.write(f"stopped; {count} finished epochs are kept, run again to continue")
-    finally:
-        bar.bar_format = bar.bar_format.replace(" [{remaining}]", "")
-        bar.close()
-        model.eval()
+    check_batch(train_set, config)
+    key, folder, snapshots = run_key(model, train_set, test_set, config), checkpoint.folder(run), set(snapshots)
+    first = parallel.rank() == 0  # the only process that touches the disk
+    with checkpoint.only_one(folder) if first else contextlib.nullcontext():
+        saved = parallel.from_first(lambda: _begin(folder, key, config.epochs, snapshots))
+        state = TrainState.new(model, config)
+        if saved is not None:
+            state.load_state_dict(saved)
+        elif hasattr(model, "config"):
+            # From the weights that the key names, not from what an earlier run has left in `model`.
+            fresh = type(model)(**model.config).state_dict()
+            state.model.load_state_dict(fresh), state.raw.load_state_dict(fresh)
+        finished = copy.deepcopy(state.state_dict())
+        ran = _environments(saved, config.epochs)
+        size = sum(p.numel() for p in model.parameters())
+        about = dict(key=key, epochs=config.epochs, parameters=size, environment=ran[-1], environments=ran)
+        record = lambda: checkpoint.write_json(folder / "record.json", dict(about, history=state.history))  # noqa: E731
+        # The bar as it stays in the notebook has no times, so that a second run prints the same.
+        shape = "{desc} {percentage:3.0f}% |{bar:24}| {n}/{total} epochs [{remaining}]{postfix}"
+        bar = tqdm(
+            total=config.epochs, initial=len(state.history), desc="training", file=sys.stdout, disable=not first,
+            bar_format=shape,
+        )  # fmt: skip
+        try:
+            if first:
+                record()  # before the first epoch: a folder that cannot be written is better known now
+                _show(bar, state.history)
+            for entry in train(model, train_set, test_set, config, state):
+                if first:
+                    content = dict(state.state_dict(), environments=ran)
+                    checkpoint.save(folder, key, content, keep=entry["epoch"] in snapshots)
+                    record()
+                    _show(bar, state.history)
+                bar.update()
+        except BaseException as error:
+            # The epoch in progress has half moved the weights: back to the last finished one.
+            state.load_state_dict(checkpoint.load(folder, key, bar.write) or finished)
+            if isinstance(error, KeyboardInterrupt):
+                bar.write(f"stopped; {len(state.history)} finished epochs are kept, run again to continue")
+            elif _is_lack_of_memory(error):
+                raise MemoryError(
+                    f"not enough memory for batch {config.batch} and crop {train_set.crop or 'None, whole pictures'}; "
+                    f"the finished epochs are kept. Try batch={max(1, config.batch // 2)}, a smaller crop or less width"
+                ) from None
+            else:
+                raise
+        finally:
+            bar.bar_format = shape.replace(" [{remaining}]", "")
+            bar.close()
+            model.eval()
     return state.history
+
+
+def _begin(folder: Path, key: dict, epochs: int, snapshots: set[int]) -> dict | None:
+    """What is saved of the run, once it is sure that it can be continued as asked."""
+    saved = checkpoint.load(folder, key)
+    done = len(saved["history"]) if saved else 0
+    if done > epochs:
+        raise ValueError(
+            f"{folder} already holds {done} epochs, {epochs} were asked for, and its "
+            f"weights of then are gone; ask for epochs={done} or more, or name another run"
+        )
+    for epoch in sorted(snapshots):
+        if not 1 <= epoch <= epochs:
+            raise ValueError(f"snapshots must be epochs from 1 to {epochs}, got {epoch}; leave it out or train longer")
+        if epoch <= done and not checkpoint.snapshot_path(folder, epoch).exists():
+            raise ValueError(
+                f"{folder} is past epoch {epoch} and its weights of then were not kept, expected snapshots "
+                f"after {done}; leave {epoch} out, or name another run"
+            )
+    return saved
+
+
+def _environments(saved: dict | None, epochs: int) -> list[dict]:
+    """Where the run was trained, [{"from": epoch, "threads": ...}, ...], with this machine if it goes on here."""
+    ran = saved.get("environments", []) if saved else []
+    here = environment() | {"processes": parallel.world()}
+    done = len(saved["history"]) if saved else 0
+    changed = [f"{k} {ran[-1].get(k)}, now {v}" for k, v in here.items() if ran and ran[-1].get(k) != v]
+    if ran and (done == epochs or not changed):
+        return ran
+    if changed and parallel.rank() == 0:
+        print(f"note: {done} epochs were trained with {'; '.join(changed)}: bits may differ from an unbroken run's")
+    return [*ran, {"from": done + 1, **here}]
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    words = "can't allocate memory", "not enough memory"  # torch's CPU allocator raises a plain RuntimeError
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
 
 
 def run_key(model: nn.Module, train_set: GaussianNoiseDataset, test_set: GaussianNoiseDataset, config) -> dict:
@@ -242,31 +150,61 @@ def run_key(model: nn.Module, train_set: GaussianNoiseDataset, test_set: Gaussia
     settings = asdict(config)
     del settings["epochs"]
     network = {"class": type(model).__name__, **getattr(model, "config", {"layers": str(model)})}
-    return dict(network=network, train_set=train_set.config, test_set=test_set.config, config=settings)
-
-
-def _check_batch(train_set: GaussianNoiseDataset, config: TrainConfig) -> None:
-    if config.batch > len(train_set):
-        raise ValueError(
-            f"batch {config.batch} is larger than the training set of {len(train_set)} images; "
-            f"expected at most that, try batch={len(train_set)}"
-        )
-
-
-def _exponent(share: float) -> float:
-    """The power g of a mean weighted by step^g whose relative deviation is `share`.
-
-    Karras, Aittala and others 2024 (arXiv 2312.02696, section 3.1) give the deviation as
-    sqrt(g + 1) / (sqrt(g + 3) * (g + 2)), which falls as g grows: solved by halving.
-    """
-    low, high = 0.0, 1e6
-    for _ in range(60):
-        g = (low + high) / 2
-        low, high = (g, high) if math.sqrt((g + 1) / (g + 3)) / (g + 2) > share else (low, g)
-    return low
+    return dict(loop=VERSION, network=network, train_set=train_set.config, test_set=test_set.config, config=settings)
 
 
 def _show(bar: tqdm, history: list[dict]) -> None:
     seen = [record["psnr"] for record in history if "psnr" in record]
     if seen:
         bar.set_postfix_str(f"mse {history[-1]['train_mse']:.5f}, held-out {seen[-1]:.2f} dB", refresh=False)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code. Its defaults are the parameters of 01_denoise."""
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    parser = argparse.ArgumentParser(
+        prog="python -m src.train", description="Train a denoiser and keep it in checkpoints/<run>/.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    number = lambda text: float(Fraction(text))  # noqa: E731 - 25/255 too
+    parser.add_argument("--data", default="data/finger_numbers", metavar="DIR", help="folder of pictures")
+    parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels")
+    parser.add_argument("--most-train", type=int, default=300, help="pictures to train on at the most")
+    parser.add_argument("--most-held-out", type=int, default=60, help="pictures to test on at the most")
+    parser.add_argument("--held-out", type=number, default=0.2, help="share of the pictures held out")
+    parser.add_argument("--sigma", type=number, default=0.2, help="deviation of the noise, 0..1; 25/255 is understood")
+    parser.add_argument("--crop", type=int, default=64, help="side in pixels of the squares trained on")
+    parser.add_argument("--widths", type=int, nargs="+", default=UNet().config["widths"], help="channels of each level")
+    parser.add_argument("--run", default="train", help="folder below checkpoints/")
+    parser.add_argument("--snapshots", type=int, nargs="*", default=[], help="epochs whose weights are kept for good")
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help="see TrainConfig")
+    argv = sys.argv[1:] if argv is None else argv
+    # torchrun would take --run for an abbreviation of its own --run-path, so a "--" stands before ours
+    arguments = parser.parse_args(argv[1:] if argv[:1] == ["--"] else argv)
+    try:
+        with parallel.group():
+            config = TrainConfig(**{name: getattr(arguments, name) for name in defaults})
+            # several processes share one mapped file
+            limit = {"limit_bytes": 0} if parallel.world() > 1 else {}
+            images = parallel.in_turn(lambda: load_images(arguments.data, size=arguments.size, **limit))
+            trained_on, held_out = split_images(images, arguments.held_out, arguments.seed)
+            trained_on = trained_on.sample(arguments.most_train, arguments.seed)
+            held_out = held_out.sample(arguments.most_held_out, arguments.seed)
+            noise = dict(sigma=arguments.sigma, seed=arguments.seed)
+            train_set = GaussianNoiseDataset(trained_on, **noise, crop=arguments.crop, flip=True)
+            test_set = GaussianNoiseDataset(held_out, arguments.sigma, arguments.seed + 1, fixed=True)
+            model = UNet(images.shape[1], arguments.widths, seed=arguments.seed)
+            history = fit(model, train_set, test_set, config, arguments.run, arguments.snapshots)
+            if parallel.rank() == 0:
+                seen = [record["psnr"] for record in history if "psnr" in record]
+                print(f"held-out PSNR  {seen[-1]:.2f} dB after {len(history)} epochs" if seen else "no epoch finished")
+                print(f"kept in        {checkpoint.folder(arguments.run)}")
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0 if len(history) == config.epochs else 130  # stopped
+
+
+if __name__ == "__main__":
+    sys.exit(main())

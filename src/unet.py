@@ -67,13 +67,19 @@ class UNet(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
+        counts = [channels, blocks, *(widths if isinstance(widths, (tuple, list)) else [None])]
+        if len(counts) < 3 or not all(isinstance(c, int) and c >= 1 for c in counts):
+            raise ValueError(
+                "channels, blocks and each of widths must be a whole number, at least 1, "
+                f"got {channels!r}, {blocks!r}, {widths!r}; try UNet(channels=3, widths=(24, 48, 96, 128))"
+            )
         widths = tuple(widths)
-        if not widths or min(channels, blocks, *widths) < 1:
-            raise ValueError(f"channels, blocks and widths must be at least 1, got {channels}, {blocks}, {widths}")
         if block not in ("residual", "double"):
             raise ValueError(f'block must be "residual" or "double", got {block!r}')
         if norm not in (None, "batch"):
             raise ValueError(f'norm must be None or "batch", got {norm!r}')
+        if not isinstance(seed, int):
+            raise ValueError(f"seed must be a whole number, got {seed!r}; try seed=0")
         # what it was built from: goes into a run's record, and UNet(**config) builds it again
         self.config = {
             "channels": channels,
@@ -118,6 +124,11 @@ class UNet(nn.Module):
                 f"the UNet takes [B, {self.config['channels']}, H, W], got {list(noisy.shape)}; "
                 "one picture needs a batch axis: image[None]"
             )
+        if not noisy.is_floating_point() or (noisy.dtype == torch.float64 != self.tail.weight.dtype):
+            raise ValueError(f"the UNet takes float32 in [0, 1], got {noisy.dtype}; 8 bits become it with x / 255, "
+                             "other floats with x.float()")  # fmt: skip
+        if 0 in noisy.shape[2:]:
+            raise ValueError(f"the UNet takes pictures of 1x1 up, got {list(noisy.shape)}; drop the empty ones")
         height, width = noisy.shape[2:]
         padding = (0, -width % self.stride, 0, -height % self.stride)
         padded = F.pad(noisy, padding, mode="replicate") if any(padding) else noisy

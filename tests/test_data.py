@@ -101,77 +101,6 @@ def test_black_and_white_and_palette(tmp_path, load):
     assert np.array_equal(read_one(load, path), colours[noise(channels=1) % 4])
 
 
-def test_transparency_is_over_white(tmp_path, load):
-    rgba = noise(channels=4)
-    rgba[0, 0, 3], rgba[0, 1, 3] = 0, 255
-    path = save(tmp_path / "rgba" / "t.png", rgba)
-    alpha = rgba[..., 3:] / 255
-    expected = rgba[..., :3] * alpha + 255 * (1 - alpha)
-    got = read_one(load, path)
-    assert np.abs(got - expected).max() <= 1
-    assert (got[0, 0] == 255).all() and (got[0, 1] == rgba[0, 1, :3]).all()
-
-    grey = noise(channels=2, seed=1)
-    path = save(tmp_path / "la" / "t.png", Image.fromarray(grey, "LA"))
-    alpha = grey[..., 1] / 255
-    expected = grey[..., 0] * alpha + 255 * (1 - alpha)
-    assert np.abs(read_one(load, path, channels=1)[..., 0] - expected).max() <= 1
-
-    palette = Image.fromarray(noise(channels=1) % 2, "P")
-    palette.putpalette([255, 0, 0, 0, 0, 255])
-    path = save(tmp_path / "pal" / "t.png", palette, transparency=1)
-    colours = np.array([[255, 0, 0], [255, 255, 255]])
-    assert np.array_equal(read_one(load, path), colours[noise(channels=1) % 2])
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bit_grey_is_scaled(tmp_path, load, suffix):
-    deep = np.random.default_rng(0).integers(0, 65536, (8, 8), dtype=np.uint16)
-    deep[0, :3] = 0, 300, 65535  # 300 would be clipped to 255
-    path = save(tmp_path / "a" / f"d.{suffix}", deep)
-    got = read_one(load, path, channels=1)[..., 0]
-    assert np.abs(got - deep * (255 / 65535)).max() <= 0.5
-    assert got[0, :3].tolist() == [0, 1, 255]
-    assert read_one(load, path).shape == (8, 8, 3)
-
-
-def test_float_tiff_is_refused(tmp_path, load):
-    path = save(tmp_path / "a" / "f.tif", np.zeros((8, 8), np.float32))
-    with pytest.raises(ValueError, match=r"f.tif cannot be decoded \(float pixels"):
-        read_one(load, path)
-
-
-def test_cmyk(tmp_path, load):
-    cmyk = np.zeros((16, 16, 4), np.uint8)
-    cmyk[..., 0] = 255  # full cyan
-    for suffix in ["jpg", "tif"]:
-        path = save(tmp_path / suffix / f"c.{suffix}", Image.fromarray(cmyk, "CMYK"))
-        assert np.abs(read_one(load, path).astype(int) - [0, 255, 255]).max() <= 3
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path, load, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    picture = noise(6, 9)
-    path = save(tmp_path / "a" / "o.png", picture, exif=exif.tobytes())
-    turns = [
-        lambda p: p, lambda p: p[:, ::-1], lambda p: p[::-1, ::-1], lambda p: p[::-1],
-        lambda p: p.transpose(1, 0, 2), lambda p: np.rot90(p, -1),
-        lambda p: p.transpose(1, 0, 2)[::-1, ::-1], lambda p: np.rot90(p, 1),
-    ]  # fmt: skip
-    assert np.array_equal(read_one(load, path), turns[orientation - 1](picture))
-
-
-def test_exif_orientation_of_16_bit_grey(tmp_path, load):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    deep = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1000
-    path = save(tmp_path / "a" / "o.png", deep, exif=exif.tobytes())
-    got = read_one(load, path, channels=1)[..., 0]
-    assert np.abs(got - np.rot90(deep, -1) * (255 / 65535)).max() <= 0.5
-
-
 # ---- size ---------------------------------------------------------------------------------
 
 
@@ -284,13 +213,6 @@ def test_a_damaged_cache_is_rebuilt(photos, load, tmp_path, damage):
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-@pytest.mark.parametrize("limit", [1 << 30, 10])
-def test_unwritable_cache_is_no_error(photos, load, tmp_path, limit):
-    (tmp_path / "file").write_text("a file cannot be a folder")
-    images = load(photos, cache=tmp_path / "file" / "cache", limit_bytes=limit)
-    assert torch.equal(images.pixels, load(photos).pixels)
-
-
 @pytest.mark.filterwarnings("error")  # torch warns of arrays that cannot be written to
 def test_mapped_equals_in_memory(photos, load, tmp_path, monkeypatch):
     small = load(photos, cache=tmp_path / "other")
@@ -367,8 +289,6 @@ def test_digest_is_of_pixels_shape_and_order(photos, load):
     assert flat.digest != tall.digest and len(flat.digests[0]) == 16
     remade = ImageSet.from_pixels(images.pixels, images.names, images.labels)
     assert (remade.digest, remade.groups) == (images.digest, images.groups)
-    with pytest.raises(ValueError, match=r"torch.uint8 tensor \[N, C, H, W\], got torch.float32"):
-        ImageSet.from_pixels(torch.zeros(1, 3, 8, 8))
 
 
 def test_relative_folders(tmp_path, monkeypatch):
@@ -394,130 +314,6 @@ def test_groups(photos, load):
     text = (photos / "groups.csv").read_text()
     (photos / "groups.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     assert load(photos).groups == groups  # as Excel writes it
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (lambda rows: rows[1:], "groups.csv misses er/1.png, expected one row for each of the 6"),
-        (lambda rows: [*rows, "er/7.png,x"], "groups.csv names er/7.png, which is not there"),
-        (lambda rows: [*rows, rows[0]], "groups.csv names er/1.png twice"),
-        (lambda rows: [*rows[1:], "er/1.png"], r"groups.csv has the row \['er/1.png'\]"),
-        (lambda rows: [*rows[1:], "er/1.png,"], r"groups.csv has the row \['er/1.png', ''\]"),
-    ],
-)
-def test_wrong_groups(photos, load, change, message):
-    rows = [f"{n},a" for n in load(photos).names]
-    write_groups(photos, change(rows))
-    with pytest.raises(ValueError, match=message):
-        load(photos)
-
-
-def test_groups_without_header(photos, load):
-    (photos / "groups.csv").write_text("er/1.png,a\n")
-    with pytest.raises(ValueError, match="expected the header file,group"):
-        load(photos)
-
-
-# ---- errors -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def refused(load, tmp_path):
-    """Expects one line with these words, and nothing written."""
-
-    def check(error, words, folder, **options):
-        with pytest.raises(error) as caught:
-            load(folder, **options)
-        text = str(caught.value)
-        assert "\n" not in text
-        for word in words:
-            assert word in text, text
-        cache = tmp_path / "cache"
-        assert not cache.exists() or not list(cache.iterdir())
-
-    return check
-
-
-def test_no_folder(refused, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    refused(FileNotFoundError, ["no folder", "nowhere", "check the path"], "nowhere")
-    for name in ("finger_numbers", "sign_digits"):
-        fix = f"python -m src.data {name}"
-        refused(FileNotFoundError, ["no folder", fix], tmp_path / "data" / name)
-
-
-def test_file_instead_of_folder(refused, photos):
-    refused(NotADirectoryError, ["is a file", "folder of images"], photos / "yi/1.png")
-
-
-def test_empty_folder(refused, tmp_path):
-    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
-    refused(FileNotFoundError, ["holds no images", ".webp"], tmp_path / "a")
-    save(tmp_path / "a" / "b" / "c" / "deep.png", noise())  # too deep to be read
-    refused(FileNotFoundError, ["holds no images", "one level"], tmp_path / "a")
-
-
-@pytest.mark.parametrize("limit", [1 << 30, 10])
-def test_truncated_and_alien_files(refused, photos, limit):
-    whole = (photos / "yi/2.png").read_bytes()
-    for content in (whole[: len(whole) // 2], b"hello", b""):
-        (photos / "yi/2.png").write_bytes(content)
-        words = ["yi/2.png cannot be decoded", "replace or remove"]
-        refused(ValueError, words, photos, limit_bytes=limit)
-    (photos / "yi/2.png").unlink()
-    save(photos / "yi/2.jpg", noise(64, 64))
-    whole = (photos / "yi/2.jpg").read_bytes()
-    (photos / "yi/2.jpg").write_bytes(whole[: len(whole) // 2])
-    refused(ValueError, ["yi/2.jpg cannot be decoded"], photos, size=8)
-
-
-def test_mixed_sizes(refused, photos):
-    save(photos / "yi/2.png", noise(10, 13))
-    words = ["er/1.png is 12x10", "yi/2.png is 13x10", "size=128"]
-    refused(ValueError, words, photos)
-    refused(ValueError, words, photos, limit_bytes=10)
-
-
-def test_images_at_both_levels(refused, photos):
-    save(photos / "top.png", noise(10, 12))
-    refused(ValueError, ["at its top (top.png)", "in class folders (", "expected one"], photos)
-
-
-@pytest.mark.parametrize("size", [0, -3, 12.5, "128", True, (8, 8)])
-def test_wrong_size(refused, photos, size):
-    refused(ValueError, ["size must be a whole number", f"got {size!r}"], photos, size=size)
-
-
-@pytest.mark.parametrize("channels", [0, 2, 4, "RGB", None])
-def test_wrong_channels(refused, photos, channels):
-    words = ["channels must be 1 (grey) or 3 (RGB)", f"got {channels!r}"]
-    refused(ValueError, words, photos, channels=channels)
-
-
-def test_no_permission(refused, photos, monkeypatch):
-    """Raised by hand, since the tests may run as root, who may read everything."""
-
-    def denied(path, *args, **kwargs):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Image, "open", denied)
-        refused(PermissionError, ["er/1.png may not be read", "chmod u+r"], photos)
-    monkeypatch.setattr(os, "listdir", denied)
-    refused(PermissionError, ["photos may not be listed", "chmod u+rx"], photos)
-
-
-def test_odd_entries(refused, load, photos):
-    names = load(photos, cache=photos.parent / "other").names
-    os.symlink(photos, photos / "loop")
-    os.symlink(photos / "yi", photos / "yi" / "loop")
-    assert load(photos, cache=photos.parent / "other").names == names
-    os.symlink("nowhere.png", photos / "yi" / "dead.png")
-    refused(FileNotFoundError, ["yi/dead.png cannot be found", "dead link"], photos)
-    (photos / "yi" / "dead.png").unlink()
-    os.mkfifo(photos / "yi" / "pipe.png")  # opening it would wait for ever
-    refused(ValueError, ["yi/pipe.png is not a file"], photos)
 
 
 # ---- the split ----------------------------------------------------------------------------
@@ -547,39 +343,6 @@ def test_split_of_classes(seed):
     for side in (train, held_out):
         positions = [images.names.index(name) for name in side.names]
         assert positions == sorted(positions)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_split_laws(seed):
-    """Random sets, shares and groups; persons span labels, scenes do not."""
-    random_ = random.Random(seed)
-    n = random_.randint(2, 80)
-    labels = [random_.choice("abcd") for _ in range(n)]
-    groups = [str(random_.randint(0, max(1, n // 2))) for _ in range(n)]
-    if seed % 2:
-        groups = [f"{label}/{group}" for label, group in zip(labels, groups, strict=True)]
-    if len(set(groups)) < 2:
-        groups[0], groups[1] = "x", "y"
-        labels = ["a"] * n
-    images, share = made(groups, labels), random_.uniform(0.05, 0.95)
-    train, held_out = split_images(images, share, seed)
-    assert len(train) and len(held_out)
-    assert not set(train.groups) & set(held_out.groups)
-    assert set(train.names) | set(held_out.names) == set(images.names)
-    assert len(train) + len(held_out) == n
-    largest = max(groups.count(g) for g in groups)
-    if any(len({la for la, g in zip(labels, groups, strict=True) if g == h}) > 1 for h in groups):
-        assert abs(len(held_out) - share * n) <= largest
-    else:
-        for label in set(labels):
-            inside = {g for g, la in zip(groups, labels, strict=True) if la == label}
-            if len(inside) > 1:
-                assert label in train.labels and label in held_out.labels
-    # The order of the files decides nothing.
-    order = random_.sample(range(n), n)
-    shuffled_train, shuffled_held_out = split_images(images[order], share, seed)
-    assert set(shuffled_held_out.names) == set(held_out.names)
-    assert set(shuffled_train.names) == set(train.names)
 
 
 def test_split_is_pinned():
@@ -616,27 +379,10 @@ def test_split_passes_over_a_giant_group():
         assert "giant" in split_images(made(groups), 0.1, seed)[0].groups
 
 
-@pytest.mark.parametrize("groups", [["a"], ["a", "a", "a"]])
-def test_split_needs_two_groups(groups):
-    with pytest.raises(ValueError, match=rf"two or more groups, got 1 \({len(groups)} images\)"):
-        split_images(made(groups))
-
-
-@pytest.mark.parametrize("share", [0, 1, -0.1, 20, 1.5, float("nan")])
-def test_split_share(share):
-    with pytest.raises(ValueError, match="held_out must be a share between 0 and 1, got") as caught:
-        split_images(made(["a", "b"]), share)
-    assert share != 20 or "did you mean 0.2?" in str(caught.value)
-
-
 # ---- command line -------------------------------------------------------------------------
 
 
-def test_command_line_errors(tmp_path, capsys):
-    code = main(["sign_digits", "--from", str(tmp_path / "no.zip"), "--to", str(tmp_path / "to")])
-    out, err = capsys.readouterr()
-    assert code == 1 and out == "" and err.startswith("error: no ") and err.count("\n") == 1
-    assert not (tmp_path / "to").exists()
+def test_unknown_commands():
     for wrong in ([], ["cats"], ["finger_numbers", "--to", "x"]):
         with pytest.raises(SystemExit) as caught:
             main(wrong)
@@ -664,5 +410,3 @@ def test_sample_takes_as_many_of_each_label():
     mirrored = images[list(range(19, -1, -1))].sample(9, seed=1)
     assert set(mirrored.names) == set(some.names) != set(images.sample(9, seed=2).names)
     assert images.sample(99).names == images.names
-    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
-        images.sample(0)

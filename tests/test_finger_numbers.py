@@ -18,7 +18,7 @@ from src.scenes import draw_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ((1, 0, 0), (5, 3, 1), (7, 1, 2), (10, 4, 0))
-PINNED = "8ba398a9730209d5e6df73cdacefc92a92c9b02d246e380fb6c9c43e4b2f54c1"
+PINNED = "e3fbdb07570f765de32b1122ab63ca14406e6a4df77e7a28e7e7c606f97fb42a"
 PINNED_SCENES = "054155871f486af36214612b7f0eab5dfda54377782dce78b1ad1eb0fa58bb9f"
 
 

@@ -1,7 +1,5 @@
 """PSNR and SSIM against closed forms and scikit-image."""
 
-import math
-
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -13,12 +11,6 @@ def pair(channels=3, size=(40, 31), noise=0.1):
     draw = torch.Generator().manual_seed(0)
     clean = torch.rand(4, channels, *size, generator=draw)
     return (clean + noise * torch.randn(clean.shape, generator=draw)).clamp(0, 1), clean
-
-
-@pytest.mark.parametrize("offset", [0.2, 0.01, 1.0])
-def test_psnr_closed_form(offset):
-    clean = torch.zeros(2, 3, 8, 8)
-    assert psnr(clean + offset, clean) == pytest.approx([-20 * math.log10(offset)] * 2, abs=1e-4)
 
 
 def test_psnr_of_equal_images_is_infinite():
@@ -53,19 +45,6 @@ def test_ssim_of_constants_closed_form():
     a, b = 0.2, 0.6
     expected = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
     assert ssim(torch.full((1, 1, 16, 16), a), torch.full((1, 1, 16, 16), b)).item() == pytest.approx(expected, 1e-5)
-
-
-def test_shapes_that_would_broadcast_are_refused():
-    for measure in (psnr, ssim):
-        with pytest.raises(ValueError, match="one shape"):
-            measure(torch.rand(3, 16, 16), torch.rand(1, 3, 16, 16))
-        with pytest.raises(ValueError, match="one shape"):
-            measure(torch.rand(1, 3, 16, 16), torch.rand(2, 3, 16, 16))
-
-
-def test_ssim_needs_its_window():
-    with pytest.raises(ValueError, match="11x11"):
-        ssim(torch.rand(1, 3, 10, 20), torch.rand(1, 3, 10, 20))
 
 
 def test_a_transposed_picture_is_noticed():

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import stat
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -167,91 +166,21 @@ def test_local_folder(tmp_path, target, below):
     check_whole(target, files)
 
 
-def test_command_line(tmp_path, target, capsys, monkeypatch):
+def test_command_line(tmp_path, target, monkeypatch):
     (tmp_path / "a.zip").write_bytes(zipped(members(photos())))
     monkeypatch.chdir(tmp_path)  # --to is relative to it
     assert main(["sign_digits", "--from", "a.zip", "--to", "data/sign_digits"]) == 0
     check_whole(target, photos())
-    (tmp_path / "a.zip").write_bytes(b"PK")
-    assert main(["sign_digits", "--from", "a.zip", "--to", "other"]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("error: a.zip is not a sound zip") and err.count("\n") == 1
-
-
-def test_incomplete_target_is_not_touched(tmp_path, target):
-    (target / "0").mkdir(parents=True)
-    (target / "0" / "mine.jpg").write_bytes(b"mine")
-    (tmp_path / "a.zip").write_bytes(zipped(members(photos())))
-    with pytest.raises(FileExistsError, match=r"not a complete sign_digits.*move it away"):
-        fetch(tmp_path / "a.zip", target)
-    assert [p.name for p in target.rglob("*")] == ["0", "mine.jpg"]
-
-
-def test_missing_source(tmp_path, target):
-    check_refused(target, tmp_path / "no.zip", ["no.zip, expected a zip, a folder or"], FileNotFoundError)
 
 
 # ---- archives that are refused ------------------------------------------------------------
 
 
-def symlink():
-    info = zipfile.ZipInfo(f"{TOP}/Dataset/0/IMG_1.JPG")
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return info
-
-
-@pytest.mark.parametrize(
-    "member",
-    [
-        "../evil.JPG",
-        f"{TOP}/Dataset/0/../../../evil.JPG",
-        "/tmp/evil.JPG",
-        "C:/evil.JPG",
-        "..\\evil.JPG",
-        symlink(),
-    ],
-)
-def test_members_outside(tmp_path, target, member):
-    name = getattr(member, "filename", member)
-    (tmp_path / "a.zip").write_bytes(zipped({**members(photos()), member: b"../../evil"}))
-    check_refused(target, tmp_path / "a.zip", [repr(name), "expected plain files", "do not trust"])
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.zip", "data"]
-
-
 def test_damaged_zip(tmp_path, target):
     whole = zipped(members(photos()))
-    (tmp_path / "a.zip").write_bytes(whole[: len(whole) // 2])
-    check_refused(target, tmp_path / "a.zip", ["a.zip is not a sound zip", "--from"])
     for at in range(300, 3000, 300):  # one flipped byte in the packed pictures
         (tmp_path / "a.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
         check_refused(target, tmp_path / "a.zip", ["a.zip is not a sound zip"])
-    (tmp_path / "a.zip").write_bytes(b"<html>")
-    check_refused(target, tmp_path / "a.zip", ["not a sound zip"])
-
-
-def test_bomb(tmp_path, target, monkeypatch):
-    monkeypatch.setattr(sign_digits, "MAX_BYTES", 1 << 20)
-    (tmp_path / "a.zip").write_bytes(zipped({**members(photos()), f"{TOP}/zeros": bytes(1 << 20)}))
-    assert (tmp_path / "a.zip").stat().st_size < 100_000
-    check_refused(target, tmp_path / "a.zip", ["would unpack to 1,0", "at most 1,048,576"])
-
-
-def test_missing_class(tmp_path, target):
-    files = {name: content for name, content in photos().items() if name[0] not in "37"}
-    (tmp_path / "a.zip").write_bytes(zipped(members(files)))
-    check_refused(target, tmp_path / "a.zip", ["no photos of 3, 7", "ten folders 0 to 9"])
-    check_refused(target, PHOTOS.parent / "set12" if PHOTOS.is_dir() else tmp_path, ["no photos of 0, 1"])
-
-
-def test_photo_that_does_not_decode(tmp_path, target):
-    files = photos() | {"4/IMG_1024.JPG": jpeg(1)[:300]}
-    (tmp_path / "a.zip").write_bytes(zipped(members(files)))
-    check_refused(target, tmp_path / "a.zip", ["Dataset/4/IMG_1024.JPG in", "cannot be decoded"])
-
-
-def test_same_photo_twice(tmp_path, target):
-    (tmp_path / "a.zip").write_bytes(zipped(members(photos()) | {"copy/3/IMG_1003.JPG": jpeg(3)}))
-    check_refused(target, tmp_path / "a.zip", ["3/IMG_1003.JPG twice"])
 
 
 # ---- downloads ----------------------------------------------------------------------------
@@ -384,6 +313,18 @@ def test_damaged_download_is_not_kept(server, target):
     server.body = good
     fetch(server.url, target)
     check_whole(target, photos())
+
+
+def test_a_full_disk_ends_the_download(server, target):
+    """A limit on the size of files stands in for it: it is not tried again, and nothing is left."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        check_refused(target, server.url, ["data cannot be written (", "free some space"], OSError)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(server.requests) == 1 and not list(target.parent.iterdir())
 
 
 def test_default_url_must_bring_most_of_it(server, target, monkeypatch):
