@@ -82,21 +82,16 @@ class ImageSet:
 
     @property
     def pixels(self):
-        """All images, torch.uint8 [N, C, H, W]: the store itself for a whole set, else a copy."""
+        """All images, torch.uint8 [N, C, H, W]: the store itself for a whole set, else a copy.
+
+        images[[3, 1]].pixels reads these two alone, so a mapped set need not fit into memory.
+        """
         return self.store if self.rows is None else self.store[torch.from_numpy(self.rows)]
 
     @property
     def digest(self):
         """sha256 over the digests of the images in their order: the data hash of a run."""
         return hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
-
-    def batch(self, indices):
-        """The images at these positions of this set (ints, tensor, slice), uint8 [B, C, H, W].
-
-        Reads those images only, so it is the way to a set larger than memory.
-        """
-        chosen = self._positions(indices)
-        return self.store[torch.from_numpy(chosen if self.rows is None else self.rows[chosen])]
 
     def __getitem__(self, indices):
         """The set of the images at these positions (ints, tensor, slice); copies no pixels."""

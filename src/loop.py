@@ -9,8 +9,10 @@
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from .muon import Muon
 from .noise import GaussianNoiseDataset
 
 VERSION = 1  # raise it whenever a change here, in noise.py, unet.py or muon.py alters the weights a run ends with
+T = TypeVar("T")
 PATIENCE = 3  # steps in a row with a gradient that is not finite before training stops
 
 
@@ -151,9 +154,10 @@ def train(
         batches = [order[first : first + config.batch] for first in range(0, len(order), config.batch)]
         sums = torch.zeros(2, device=where)  # of the pictures' squared errors, and how many they are
         skipped = 0
-        for batch in batches:
-            mine, count = parallel.share(batch)
-            noisy, clean = (to_device(x, where) for x in train_set.batch(mine))
+        shares = [parallel.share(batch) for batch in batches]
+        made = ahead(train_set.batch, [mine for mine, _ in shares])
+        for batch, (_, count), pair in zip(batches, shares, made):
+            noisy, clean = (to_device(x, where) for x in pair)
             statistics = [b.clone() for b in raw.buffers()]  # a BatchNorm's, moved by the forward pass
             with autocast(where):
                 denoised = forward(noisy)
@@ -194,6 +198,16 @@ def train(
         record["seconds"] = time.perf_counter() - start
         state.history.append(record)
         yield record
+
+
+def ahead(make: Callable[[list[int]], T], items: list[list[int]]) -> Iterator[T]:
+    """make(item) of each item in turn, the next one made by a thread while this one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(make, items[0])
+        for item in items[1:]:
+            done, waiting = waiting, pool.submit(make, item)
+            yield done.result()
+        yield waiting.result()
 
 
 def check_batch(train_set: GaussianNoiseDataset, config: TrainConfig) -> None:

@@ -103,16 +103,19 @@ class GaussianNoiseDataset(Dataset):
             if not -count <= index < count:
                 raise IndexError(f"image {index} asked for, there are {count}")
         indices = [index % count for index in indices]
-        stored = self.images.batch(indices)
+        # Rows of the store itself, by numpy: no picture is copied whole for the sake of a crop, and a
+        # thread that prepares the next batch starts no torch threads of its own (see loop.py).
+        stored = self.images.store.numpy()
+        rows = indices if self.images.rows is None else self.images.rows[indices]
         channels, height, width = stored.shape[1:]
         if self.crop is not None:
             height = width = self.crop
         clean = np.empty((len(indices), channels, height, width), np.float32)
         normal = np.empty_like(clean)
-        for row, index in enumerate(indices):
+        for row, (index, where) in enumerate(zip(indices, rows)):
             # one generator a pair: numpy hashes the three numbers into a stream of its own
             random = np.random.default_rng([self.seed, 0 if self.fixed else 1 + self.epoch, index])
-            image = stored[row].numpy()
+            image = stored[where]
             if self.crop is not None:
                 # drawn from half a crop beyond both ends and pushed back inside, or the picture's
                 # border, in few of the crops, would hardly be trained (worth 0.15 dB: PROGRESS.md)

@@ -219,7 +219,7 @@ def test_mapped_equals_in_memory(photos, load, tmp_path, monkeypatch):
     for _ in range(2):  # written, then read
         mapped = load(photos, limit_bytes=10)
         assert torch.equal(mapped.pixels, small.pixels) and mapped.digests == small.digests
-        assert torch.equal(mapped[[4, 1]].batch([1, 0]), small.pixels[[1, 4]])
+        assert torch.equal(mapped[[4, 1]][[1, 0]].pixels, small.pixels[[1, 4]])
         mapped.pixels.zero_()  # must not reach the cache
         no_decoding(monkeypatch)
     assert torch.equal(load(photos, limit_bytes=10).pixels, small.pixels)
@@ -239,7 +239,7 @@ def test_large_set_does_not_enter_memory(tmp_path, load):
     before = own()
     images = load(tmp_path / "big", limit_bytes=1 << 20)  # 192 MiB
     train, held_out = split_images(images)
-    assert (train.batch([3, 1])[:, 2] == 3).all() and (held_out.batch([0])[:, 0] == 1).all()
+    assert (train[[3, 1]].pixels[:, 2] == 3).all() and (held_out[[0]].pixels[:, 0] == 1).all()
     assert own() - before < 100
     whole = images.pixels + 0
     assert own() - before > 150 and len(whole) == 64  # the measure does see 192 MiB
@@ -268,17 +268,17 @@ def test_selection(photos, load):
     again = chosen[1:]
     assert again.names == ("er/1.png", "yi/1.png")
     assert torch.equal(again.pixels, images.pixels[[0, 3]])
-    assert torch.equal(again.batch([1]), images.pixels[3:4])
-    assert torch.equal(again.batch(np.array([-1, 0])), images.pixels[[3, 0]])
-    assert torch.equal(images.batch(slice(1, 3)), images.pixels[1:3])
+    assert torch.equal(again[[1]].pixels, images.pixels[3:4])
+    assert torch.equal(again[np.array([-1, 0])].pixels, images.pixels[[3, 0]])
+    assert torch.equal(images[1:3].pixels, images.pixels[1:3])
     assert images[::-1].names == images.names[::-1]
     assert images[[n.startswith("yi") for n in images.names]].names == images.names[3:]
     assert images[2].names == ("er/10.png",)
-    assert images[[]].shape == (0, 3, 10, 12) and images.batch([]).shape == (0, 3, 10, 12)
+    assert images[[]].shape == (0, 3, 10, 12) and images[[]].pixels.shape == (0, 3, 10, 12)
     assert chosen.store is images.store
     for wrong in ([6], [-7], [0.5]):
         with pytest.raises(IndexError):
-            images.batch(wrong)
+            images[wrong]
 
 
 def test_digest_is_of_pixels_shape_and_order(photos, load):
