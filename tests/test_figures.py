@@ -65,7 +65,8 @@ def test_records_belong_together_and_are_complete(name):
 def test_readme_figures_are_published():
     """Every figure in dB in the README is a mean or spread of the published runs."""
     history = {"23.5"}  # the project of 2021: its loss of 0.0045 is -10 * log10(0.0045) dB
-    known = history.union(*(re.findall(r"\d+\.\d+", table_row(name)) for name in SETS))
+    promised = {"0.02", "0.15"}  # the tolerances that tests/test_published.py keeps
+    known = (history | promised).union(*(re.findall(r"\d+\.\d+", table_row(name)) for name in SETS))
     claimed = re.findall(r"(\d+\.\d+) dB", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert claimed and set(claimed) <= known
 
