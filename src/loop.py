@@ -9,10 +9,8 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,14 +18,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import parallel
-from .device import autocast, device, precision, to_device
+from .device import autocast, device, memory_format, precision, to_device
 from .evaluate import denoise_batches
 from .metrics import psnr
 from .muon import Muon
 from .noise import GaussianNoiseDataset
 
 VERSION = 1  # raise it whenever a change here, in noise.py, unet.py or muon.py alters the weights a run ends with
-T = TypeVar("T")
 PATIENCE = 3  # steps in a row with a gradient that is not finite before training stops
 
 
@@ -96,8 +93,8 @@ class TrainState:
     history: list[dict] = field(default_factory=list)
 
     @classmethod
-    def new(cls, model: nn.Module, config: TrainConfig) -> "TrainState":
-        model.to(device(), memory_format=torch.channels_last)
+    def new(cls, model: nn.Module, config: TrainConfig, layout=torch.channels_last) -> "TrainState":
+        model.to(device(), memory_format=layout)
         raw = copy.deepcopy(model).train()
         # the first and last convolution see single pictures: 3 channels make no matrix
         wide = [p for p in raw.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16 and config.optimizer == "muon"]
@@ -140,8 +137,9 @@ def train(
     one alone looks at test_set, and a BatchNorm's running statistics are those of the first one's share.
     """
     check_batch(train_set, config)
-    state = state or TrainState.new(model, config)
-    raw, where = state.raw, device()
+    where, layout = device(), memory_format(train_set.shape)
+    state = state or TrainState.new(model, config, layout)
+    raw = state.raw
     forward = parallel.averaging(raw)
     pairs = list(zip(state.model.parameters(), raw.parameters()))
     averaged, stepped = ([p.data for p in side] for side in zip(*pairs))
@@ -154,10 +152,9 @@ def train(
         batches = [order[first : first + config.batch] for first in range(0, len(order), config.batch)]
         sums = torch.zeros(2, device=where)  # of the pictures' squared errors, and how many they are
         skipped = 0
-        shares = [parallel.share(batch) for batch in batches]
-        made = ahead(train_set.batch, [mine for mine, _ in shares])
-        for batch, (_, count), pair in zip(batches, shares, made):
-            noisy, clean = (to_device(x, where) for x in pair)
+        for batch in batches:
+            mine, count = parallel.share(batch)
+            noisy, clean = (to_device(x, where, layout) for x in train_set.batch(mine))
             statistics = [b.clone() for b in raw.buffers()]  # a BatchNorm's, moved by the forward pass
             with autocast(where):
                 denoised = forward(noisy)
@@ -198,16 +195,6 @@ def train(
         record["seconds"] = time.perf_counter() - start
         state.history.append(record)
         yield record
-
-
-def ahead(make: Callable[[list[int]], T], items: list[list[int]]) -> Iterator[T]:
-    """make(item) of each item in turn, the next one made by a thread while this one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(make, items[0])
-        for item in items[1:]:
-            done, waiting = waiting, pool.submit(make, item)
-            yield done.result()
-        yield waiting.result()
 
 
 def check_batch(train_set: GaussianNoiseDataset, config: TrainConfig) -> None:

@@ -79,6 +79,12 @@ class GaussianNoiseDataset(Dataset):
             fixed=self.fixed, clip=self.clip, crop=self.crop, flip=self.flip,
         )  # fmt: skip
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of each picture as it is given out, cropped or whole."""
+        channels, height, width = self.images.shape[1:]
+        return (channels, height, width) if self.crop is None else (channels, self.crop, self.crop)
+
     def set_epoch(self, epoch: int) -> None:
         """Draw the noise, crops and flips of this epoch (a whole number >= 0) from here on."""
         if not isinstance(epoch, int) or epoch < 0:  # -1 would be the noise of fixed=True
@@ -103,13 +109,10 @@ class GaussianNoiseDataset(Dataset):
             if not -count <= index < count:
                 raise IndexError(f"image {index} asked for, there are {count}")
         indices = [index % count for index in indices]
-        # Rows of the store itself, by numpy: no picture is copied whole for the sake of a crop, and a
-        # thread that prepares the next batch starts no torch threads of its own (see loop.py).
+        # rows of the store itself: no picture is copied whole for the sake of a crop
         stored = self.images.store.numpy()
         rows = indices if self.images.rows is None else self.images.rows[indices]
-        channels, height, width = stored.shape[1:]
-        if self.crop is not None:
-            height = width = self.crop
+        channels, height, width = self.shape
         clean = np.empty((len(indices), channels, height, width), np.float32)
         normal = np.empty_like(clean)
         for row, (index, where) in enumerate(zip(indices, rows)):

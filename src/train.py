@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from . import checkpoint, parallel
 from .data import load_images, split_images
-from .device import environment
+from .device import environment, memory_format
 from .loop import VERSION, TrainConfig, TrainState, check_batch, train
 from .noise import GaussianNoiseDataset
 from .unet import UNet
@@ -57,7 +57,7 @@ def fit(
     first = parallel.rank() == 0  # the only process that touches the disk
     with checkpoint.only_one(folder) if first else contextlib.nullcontext():
         saved = parallel.from_first(lambda: _begin(folder, key, config.epochs, snapshots))
-        state = TrainState.new(model, config)
+        state = TrainState.new(model, config, memory_format(train_set.shape))
         if saved is not None:
             state.load_state_dict(saved)
         elif hasattr(model, "config"):
