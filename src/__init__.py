@@ -20,14 +20,16 @@ warnings.filterwarnings("ignore", r"'src\.", RuntimeWarning, "runpy")
 
 from .checkpoint import load_snapshot
 from .data import ImageSet, load_images, split_images
+from .dncnn import DnCNN
 from .evaluate import Scores, evaluate
 from .metrics import psnr, ssim
 from .noise import GaussianNoiseDataset
-from .plots import plot_history, plot_noise, show_grid, show_images
+from .plots import plot_bars, plot_history, plot_lines, plot_noise, show_grid, show_images
 from .train import TrainConfig, fit, train
 from .unet import UNet
 
 __all__ = [
+    "DnCNN",
     "GaussianNoiseDataset",
     "ImageSet",
     "Scores",
@@ -37,7 +39,9 @@ __all__ = [
     "fit",
     "load_images",
     "load_snapshot",
+    "plot_bars",
     "plot_history",
+    "plot_lines",
     "plot_noise",
     "psnr",
     "show_grid",

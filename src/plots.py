@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from .metrics import psnr
@@ -126,5 +127,87 @@ def plot_noise(noisy: Tensor, clean: Tensor, sigma: float) -> Figure:
     axis.plot(x, density, color="black", linewidth=1, label=f"normal, sigma {sigma:g}")
     axis.set(xlabel="noisy - clean, in [0, 1] units", ylabel="density", title="the noise")
     axis.legend(fontsize=8)
+    plt.close(figure)
+    return figure
+
+
+def plot_lines(
+    panels: dict[str, dict[str, list[tuple[float, float]]]],
+    y: str,
+    title: str = "",
+    levels: dict[str, float] | None = None,
+    log: str = "",
+) -> Figure:
+    """Curves, a panel for each kind of x axis side by side; a curve of one point is a bare marker.
+
+    panels  label of the x axis -> name of a curve -> its points (x, y); a name has one colour in all
+            panels, and these one y axis
+    y       label of the y axis
+    levels  name -> y of a level line, such as {"bm3d": 29.87}
+    log     "", "x", "y" or "xy": the logarithmic axes
+    """
+    if set(log) - {"x", "y"}:
+        raise ValueError(f'log must be "", "x", "y" or "xy", got {log!r}')
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    size = (2.2 + max(4.4, 1.9 * len(panels)), 3.4)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=size, dpi=DPI, squeeze=False, sharey=True, layout="constrained"
+    )  # one scale: what is flat looks flat
+    figure.suptitle(title, fontsize=11)
+    for axis, (label, curves) in zip(axes.flat, panels.items()):
+        for name, points in curves.items():
+            look = names.index(name)
+            single = len(points) == 1
+            axis.plot(
+                *zip(*points), label=name, color=f"C{look % 10}", marker="osD^vP*X<>"[look % 10],
+                markersize=7 if single else 4, linestyle="none" if single else "-", linewidth=1.3,
+            )  # fmt: skip
+        for index, (name, value) in enumerate((levels or {}).items()):
+            axis.axhline(value, color="0.45", linestyle=["--", ":", "-.", (0, (5, 1))][index % 4], linewidth=1)
+            axis.annotate(
+                f"{name} {value:.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 2),
+                textcoords="offset points", ha="right", fontsize=8, color="0.3",
+            )  # fmt: skip
+        axis.set(xlabel=label, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
+        axis.grid(alpha=0.25)
+    axes[0, 0].set_ylabel(y)
+    for axis in [axes[0, 0].yaxis] * ("y" in log) + [axis.xaxis for axis in axes.flat] * ("x" in log):
+        low, high = axis.get_view_interval()
+        # 10 to a power would be all that the default labels, nothing at all on a short axis
+        axis.set_major_locator(LogLocator(subs=(1,) if high > 30 * low else (1, 2, 5), numticks=20))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    shown = {text: line for axis in axes.flat for line, text in zip(*axis.get_legend_handles_labels())}
+    figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=8)
+    plt.close(figure)
+    return figure
+
+
+def plot_bars(bars: dict[str, dict[str, float]], x: str, title: str = "", form: str = "{:.2f}") -> Figure:
+    """Lying bars, each of parts set end to end, with a part's value in it where there is room.
+
+    bars: name of a bar -> name of a part -> its value >= 0; a part has one colour in all bars.
+    x: label of the axis. form: how a value is written.
+    """
+    parts = list(dict.fromkeys(part for values in bars.values() for part in values))
+    figure, axis = plt.subplots(
+        figsize=(8.4, 1.1 + max(0.4 * len(bars), 0.19 * len(parts))), dpi=DPI, layout="constrained"
+    )
+    longest = max(sum(values.values()) for values in bars.values())
+    for name, values in bars.items():
+        left = 0.0
+        for part, value in values.items():
+            look = parts.index(part)
+            axis.barh(name, value, left=left, color=plt.colormaps["tab20"](look % 20), label=part, height=0.6)
+            if value > 0.08 * longest:
+                axis.text(left + value / 2, name, form.format(value), ha="center", va="center", fontsize=8)
+            left += value
+    axis.set(xlabel=x, title=title)
+    axis.invert_yaxis()  # the first bar on top
+    axis.grid(alpha=0.25, axis="x")
+    axis.set_axisbelow(True)
+    if len(parts) > 1:
+        shown = {text: bar for bar, text in zip(*axis.get_legend_handles_labels())}
+        figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=8)
     plt.close(figure)
     return figure

@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from src import plot_history, plot_noise, psnr, show_grid, show_images
+from src import plot_bars, plot_history, plot_lines, plot_noise, psnr, show_grid, show_images
 
 
 @pytest.fixture
@@ -90,3 +90,43 @@ def test_noise_and_contact_sheet(columns):
     assert sum(bar.get_height() * bar.get_width() for bar in density.patches) == pytest.approx(1, abs=0.01)
     figure = show_images(columns["clean"], titles=list("abcde"), columns=3)
     assert [axis.get_title() for axis in figure.axes] == ["a", "b", "c", "d", "e", ""]
+
+
+def test_lines_show_every_point_and_level_on_the_axes_asked_for():
+    panels = {
+        "seconds": {"ours": [(1, 20.0), (10, 30.0)], "2021": [(5, 15.0)]},
+        "epochs": {"ours": [(1, 2.0), (2, 3.0)]},
+    }
+    figure = plot_lines(panels, y="PSNR in dB", title="quality", levels={"bm3d": 29.87}, log="x")
+    left, right = figure.axes
+    assert left.lines[0].get_xydata().tolist() == [[1, 20], [10, 30]]
+    assert left.lines[1].get_linestyle() == "None"  # a single point is no line
+    assert left.lines[0].get_color() == right.lines[0].get_color()
+    assert "bm3d 29.87" in {text.get_text() for text in left.texts}
+    assert (left.get_xlabel(), right.get_xlabel(), left.get_ylabel()) == ("seconds", "epochs", "PSNR in dB")
+    assert (left.get_xscale(), left.get_yscale()) == ("log", "linear")
+    assert [text.get_text() for text in figure.legends[0].texts] == ["ours", "2021"]
+    with pytest.raises(ValueError, match="got 'z'"):
+        plot_lines(panels, y="y", log="z")
+
+
+def test_bars_are_set_end_to_end():
+    figure = plot_bars({"a": {"data": 0.25, "forward": 0.75}, "b": {"forward": 0.5}}, x="share", title="an epoch")
+    (axis,) = figure.axes
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches]
+    assert ends == [(0, 0.25), (0.25, 1), (0, 0.5)]
+    assert axis.patches[1].get_facecolor() == axis.patches[2].get_facecolor()
+    assert {text.get_text() for text in axis.texts} == {"0.25", "0.75", "0.50"}
+    assert [text.get_text() for text in figure.legends[0].texts] == ["data", "forward"]
+
+
+def test_no_text_leaves_the_figure():
+    lines = plot_lines(
+        {"number of images": {"a curve of a rather long name": [(1, 1e-3), (1e5, 1e3)]}, "threads": {"b": [(1, 1)]}},
+        y="seconds", title="how it grows", levels={"bm3d": 30.0}, log="xy",
+    )  # fmt: skip
+    bars = plot_bars({"the network of 2021": {f"operation {i}": 0.1 for i in range(10)}}, x="share", title="where")
+    for figure in (lines, bars):
+        figure.draw_without_rendering()  # lays it out
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height

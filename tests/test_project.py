@@ -31,9 +31,11 @@ def test_what_the_code_imports_is_pinned():
     """Third-party packages only; bm3d is the user's to install."""
     names = {"PIL": "pillow", "skimage": "scikit-image"}
     imported = set()
-    for path in [*(ROOT / "src").glob("*.py"), *(ROOT / "tests").glob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]:
+    support = {path.stem for path in (ROOT / "notebooks").glob("*.py")}
+    kinds = ("src/*.py", "tests/*.py", "notebooks/*.py", "notebooks/*.ipynb")
+    for path in [path for kind in kinds for path in ROOT.glob(kind)]:
         imported |= set(re.findall(r'^[\s"]*(?:import|from) (\w+)', path.read_text(encoding="utf-8"), re.M))
-    foreign = imported - set(sys.stdlib_module_names) - {"src", "tests", "bm3d"}
+    foreign = imported - set(sys.stdlib_module_names) - support - {"src", "tests", "bm3d"}
     assert {names.get(n, n) for n in foreign} <= set(PINS)
 
 
@@ -53,13 +55,13 @@ assert threads == (threading.active_count(), torch.get_num_threads())
 
 
 def test_nothing_draws_from_a_global_generator():
-    """Only UNet seeds torch's generator, inside a fork of it."""
+    """Only the networks seed torch's generator, inside a fork of it."""
     for path in (ROOT / "src").glob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"np\.random\.(?!default_rng|Generator|PCG64|Philox|SeedSequence)\w+\(", text), path.name
         assert not re.search(r"^import random|from random import", text, re.M), path.name
         seeded = text.count("manual_seed")
-        assert seeded == (1 if path.name == "unet.py" else 0), path.name
+        assert seeded == (1 if path.name in ("unet.py", "dncnn.py") else 0), path.name
 
 
 def test_only_plots_imports_matplotlib():
