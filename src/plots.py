@@ -102,13 +102,7 @@ def plot_history(history: list[dict], lines: dict[str, float] | None = None) -> 
     left.set(title="train loss", xlabel="epoch", ylabel="mean squared error", yscale="log")
     seen = [(record["epoch"], record["psnr"]) for record in history if "psnr" in record]
     right.plot(*zip(*seen), marker="o", markersize=3, color="tab:orange")
-    for index, (name, value) in enumerate((lines or {}).items()):
-        value = round(value, 2)  # drawn where its label says
-        right.axhline(value, color="0.45", linestyle=["--", ":", "-.", (0, (5, 1))][index % 4], linewidth=1)
-        right.annotate(
-            f"{name} {value:.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 2),
-            textcoords="offset points", ha="right", fontsize=8, color="0.3",
-        )  # fmt: skip
+    _levels(right, lines or {})
     right.set(title="held-out PSNR, averaged weights", xlabel="epoch", ylabel="dB")
     for axis in (left, right):
         axis.grid(alpha=0.25)
@@ -129,6 +123,23 @@ def plot_noise(noisy: Tensor, clean: Tensor, sigma: float) -> Figure:
     axis.legend(fontsize=8)
     plt.close(figure)
     return figure
+
+
+def _levels(axis, levels: dict[str, float]) -> None:
+    """A level line for each name, which stands on it at the right; under it where another lies close above."""
+    for index, value in enumerate(levels.values()):
+        value = round(value, 2)  # drawn where its label says
+        axis.axhline(value, color="0.45", linestyle=["--", ":", "-.", (0, (5, 1))][index % 4], linewidth=1)
+    low, high = axis.get_ylim()
+    above, crowd = float("inf"), 0
+    for name, value in sorted(levels.items(), key=lambda level: -level[1]):
+        crowd = crowd + 1 if above - value < 0.07 * (high - low) else 0
+        axis.annotate(
+            f"{name} {value:.2f}", (1 - 0.25 * max(0, crowd - 1), value), xycoords=("axes fraction", "data"),
+            xytext=(-4, -3 if crowd else 2), textcoords="offset points", va="top" if crowd else "baseline",
+            ha="right", fontsize=8, color="0.3",
+        )  # fmt: skip
+        above = value
 
 
 def plot_lines(
@@ -162,12 +173,7 @@ def plot_lines(
                 *zip(*points), label=name, color=f"C{look % 10}", marker="osD^vP*X<>"[look % 10],
                 markersize=7 if single else 4, linestyle="none" if single else "-", linewidth=1.3,
             )  # fmt: skip
-        for index, (name, value) in enumerate((levels or {}).items()):
-            axis.axhline(value, color="0.45", linestyle=["--", ":", "-.", (0, (5, 1))][index % 4], linewidth=1)
-            axis.annotate(
-                f"{name} {value:.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 2),
-                textcoords="offset points", ha="right", fontsize=8, color="0.3",
-            )  # fmt: skip
+        _levels(axis, levels or {})
         axis.set(xlabel=label, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
         axis.grid(alpha=0.25)
     axes[0, 0].set_ylabel(y)

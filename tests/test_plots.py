@@ -130,3 +130,13 @@ def test_no_text_leaves_the_figure():
         figure.draw_without_rendering()  # lays it out
         drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
         assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
+
+
+def test_names_of_levels_that_lie_close_do_not_cover_each_other():
+    history = [dict(epoch=e, train_mse=0.01, psnr=20.0 + e) for e in (1, 2, 8)]
+    figure = plot_history(history, {"noisy": 13.98, "nlm": 23.48, "blur": 23.29, "bm3d": 23.7})
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[1].texts]
+    assert len(boxes) == 4
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(box.x0 > figure.axes[1].get_window_extent().x0 for box in boxes)
