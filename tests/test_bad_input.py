@@ -1175,6 +1175,13 @@ def test_row(row, place):
     assert snapshot(place) == before
 
 
+def test_the_readme_quotes_the_counts():
+    rows = [row for rows in TABLE.values() for row in rows]
+    handled = sum(isinstance(row.expected, Gives) for row in rows)
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{len(rows)} cases, {len(rows) - handled} refused with one clear line and {handled} read rightly" in text
+
+
 def test_ids_are_unique():
     ids = [row.id for rows in TABLE.values() for row in rows]
     assert len(ids) == len(set(ids))

@@ -71,6 +71,30 @@ def test_readme_figures_are_published():
     assert claimed and set(claimed) <= known
 
 
+def test_speed_figures_are_those_of_the_notebook():
+    """The goal table that 09_speed printed, in the README's row and in the log's table."""
+    cells = json.loads((ROOT / "notebooks/09_speed.ipynb").read_text(encoding="utf-8"))["cells"]
+    printed = "".join("".join(o.get("text", "")) for cell in cells for o in cell.get("outputs", []))
+    found = {
+        what.strip(): float(x) for what, x in re.findall(r"^(.+?) at (?:least|most) +\S+ +(\S+)  \S+$", printed, re.M)
+    }
+    row = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "[09_speed]" in line)
+    log = (ROOT / "PROGRESS.md").read_text(encoding="utf-8")
+    old, ours = found["% of the matmul peak, network of 2021"], found["% of the matmul peak, default training"]
+    passed, faster = found["seconds of training until BM3D is passed"], found["denoising, times faster than BM3D"]
+    assert f"after {passed:.0f} s" in row and f"{faster:g} times its speed" in row
+    assert f"{old:.0f} % and {ours:.0f} % of the matmul peak" in row
+    for text in (
+        f"| {found['images a second, times those of the 2021 way']:g} times; missed |",
+        f"| {found['% of an epoch outside the network and its optimizer step']:.1f} % (data",
+        f"| 60 % | {old:.0f} % |",
+        f"| 45 % | {ours:.0f} % |",
+        f"| {passed:g} s |",
+        f"| {faster:g} times, + {found['denoising, dB above BM3D']:g} dB |",
+    ):
+        assert text in log, text
+
+
 if __name__ == "__main__":
     for name in SETS:
         print(table_row(name))
