@@ -4,7 +4,7 @@ A contracting path halves the picture level by level while the channels widen; a
 expanding path climbs back, and at each level a skip connection hands over the features
 that the contracting path saw there (Ronneberger, Fischer, Brox, MICCAI 2015).
 
-    UNet()                                               ours, 1.3 million parameters
+    UNet()                                               ours, 0.9 million parameters
     UNet(widths=(64, 128, 256, 512, 1024), block="double", norm="batch",
          residual=False)                                 the student project's of 2021
 """
