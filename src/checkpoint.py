@@ -25,9 +25,18 @@ import torch
 from .data import ROOT
 
 DAMAGE = (
-    ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError,
-    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, NotImplementedError,
-)  # fmt: skip
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+)  # fmt: skip - what zipfile and torch.load raise at flipped bits; the last: "that compression method is not supported"
+FIX = "delete it to train anew, or name another run"
 
 
 def folder(run: str | Path) -> Path:
@@ -93,13 +102,16 @@ def load(folder: Path, key: dict, say=print) -> dict | None:
         except ValueError:
             saved = None
         if saved is None:
-            raise ValueError(f"{error}; delete it to train anew, or name another run") from None
+            raise ValueError(f"{error}; {FIX}") from None
         _check_key(folder, saved, key)
         os.replace(path, folder / "state.damaged.pt")
         say(f"{error}; it is kept as state.damaged.pt, training goes on after epoch {len(saved['history'])}")
         return saved
     if saved is None:  # killed between the two renames of `save`, or nothing there
-        saved = _read(before, "history")
+        try:
+            saved = _read(before, "history")
+        except ValueError as error:
+            raise ValueError(f"{error}; {FIX}") from None
     if saved is not None:
         _check_key(folder, saved, key)
     return saved
@@ -115,7 +127,10 @@ def load_snapshot(run: str | Path, epoch: int) -> dict:
     Raises FileNotFoundError where it was not kept and ValueError where the file is damaged.
     """
     path = snapshot_path(folder(run), epoch)
-    saved = _read(path, "epoch")
+    try:
+        saved = _read(path, "epoch")
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it, and train again under another name with snapshots=({epoch},)") from None
     if saved is None:
         raise FileNotFoundError(f"no {path}, expected the weights of epoch {epoch}; train with snapshots=({epoch},)")
     return saved["model"]

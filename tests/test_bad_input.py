@@ -1077,6 +1077,8 @@ CHECKPOINTS = [
         OSError, ("state.pt (Is a directory)", NAME)),
     Row("state: damaged, the epoch before it whole", a_run(2, state=flipped_in_the_middle), goes_on,
         Gives(first_epochs(3))),
+    Row("state: gone, and the epoch before it damaged", a_run(2, state=lambda content: None, state_before=half),
+        training, ValueError, ("state-before.pt is damaged", DELETE)),
     Row("state: gone, killed between two renames", a_run(2, state=lambda content: None), goes_on,
         Gives(first_epochs(3))),
     Row("state: the epoch before it damaged", a_run(2, state_before=half), goes_on, Gives(first_epochs(3))),
@@ -1114,6 +1116,8 @@ CHECKPOINTS = [
         ValueError, ("snapshots must be epochs from 1 to 3, got 9",)),
     Row("snapshot that was not kept", a_run(), lambda place: load_snapshot(place / "run", 7), FileNotFoundError,
         ("epoch-7.pt", "snapshots=(7,)")),
+    Row("snapshot cut in half", files({"../run/epoch-1.pt": b"PK"}), lambda place: load_snapshot(place / "run", 1),
+        ValueError, ("epoch-1.pt is damaged", "delete it")),
     Row("network that no memory can hold", nothing, without_memory, MemoryError,
         ("not enough memory for batch 524288", "Try batch=262144")),
 ]  # fmt: skip

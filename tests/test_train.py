@@ -337,6 +337,8 @@ def test_a_record_that_a_kill_left_behind_is_caught_up(tmp_path):
 
 
 def test_a_full_disk_keeps_the_last_epoch(tmp_path, monkeypatch):
+    expected, continued = small(epochs=3), small(epochs=3)
+    fit(*expected, run=tmp_path / "expected")
     fit(*small(), run=tmp_path / "run")
     before = (tmp_path / "run/state.pt").read_bytes()
 
@@ -353,6 +355,9 @@ def test_a_full_disk_keeps_the_last_epoch(tmp_path, monkeypatch):
         "state-before.pt",
         "state.pt",
     ]
+    monkeypatch.undo()  # there is room again: the run ends as if nothing had been
+    fit(*continued, run=tmp_path / "run")
+    assert same(expected[0], continued[0])
 
 
 @pytest.mark.parametrize(
