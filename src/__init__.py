@@ -18,17 +18,19 @@ import warnings
 # commands are made to be run that way, and a user's one line of error should stay one line.
 warnings.filterwarnings("ignore", r"'src\.", RuntimeWarning, "runpy")
 
+from .autoencoder import Autoencoder
 from .checkpoint import load_snapshot
 from .data import ImageSet, load_images, split_images
 from .dncnn import DnCNN
 from .evaluate import Scores, evaluate
-from .metrics import psnr, ssim
+from .metrics import ms_ssim, psnr, ssim
 from .noise import GaussianNoiseDataset
-from .plots import plot_bars, plot_history, plot_lines, plot_noise, show_grid, show_images
+from .plots import plot_bars, plot_dots, plot_history, plot_lines, plot_noise, show_grid, show_images
 from .train import TrainConfig, fit, train
 from .unet import UNet
 
 __all__ = [
+    "Autoencoder",
     "DnCNN",
     "GaussianNoiseDataset",
     "ImageSet",
@@ -39,7 +41,9 @@ __all__ = [
     "fit",
     "load_images",
     "load_snapshot",
+    "ms_ssim",
     "plot_bars",
+    "plot_dots",
     "plot_history",
     "plot_lines",
     "plot_noise",

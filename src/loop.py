@@ -1,4 +1,4 @@
-"""The training loop: MSE between the denoised and the clean picture, Muon, averaged weights.
+"""The training loop: a loss between the denoised and the clean picture, Muon, averaged weights.
 
     for record in train(model, train_set, test_set, TrainConfig(epochs=100)):
         print(record)
@@ -10,7 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import nn
 from . import parallel
 from .device import autocast, device, memory_format, precision, to_device
 from .evaluate import denoise_batches
+from .losses import Loss, loss_function
 from .metrics import psnr
 from .muon import Muon
 from .noise import GaussianNoiseDataset
@@ -45,6 +46,11 @@ class TrainConfig:
                     does for every length what a decaying rate does for one
     evaluate_every  epochs between looks at the held-out pictures; also after epochs 1, 2, 5 and the last
     seed            of the order of the pictures
+    loss            "mse" or another name of losses.py, or a function (denoised, clean) -> scalar of your own; of
+                    that, a run's key holds the name only
+    loss_after      (50, "l1"): from epoch 51 on, this loss
+    schedule        "sqrt": as `decay` says. "cosine": the rates fall to 0 along half a cosine over `epochs`, so a
+                    run of 100 is no longer the first part of one of 2000, and cannot be continued to it
     """
 
     epochs: int = 100
@@ -58,6 +64,9 @@ class TrainConfig:
     ema: float = 0.05
     evaluate_every: int = 10
     seed: int = 0
+    loss: str | Loss = "mse"
+    loss_after: tuple[int, str | Loss] | None = None
+    schedule: str = "sqrt"
 
     def __post_init__(self):
         for name in ("epochs", "batch", "decay", "evaluate_every"):
@@ -77,6 +86,36 @@ class TrainConfig:
             raise ValueError(f"beta2 must be between 0 and 1, got {self.beta2}; the default is 0.95")
         if not 0 < self.ema < 1:
             raise ValueError(f"ema must be between 0 and 1, a share of the training, got {self.ema}; try 0.05")
+        loss_function(self.loss)
+        if self.loss_after is not None:
+            after = self.loss_after if isinstance(self.loss_after, (tuple, list)) else ()
+            if len(after) != 2 or not isinstance(after[0], int) or after[0] < 1:
+                raise ValueError(f'loss_after must be (epoch, loss), got {self.loss_after!r}; try (50, "l1")')
+            loss_function(after[1])
+        if self.schedule not in ("sqrt", "cosine"):
+            raise ValueError(f'schedule must be "sqrt" or "cosine", got {self.schedule!r}')
+
+    def loss_of(self, epoch: int) -> Loss:
+        """The loss of an epoch, counted from 1."""
+        later = self.loss_after is not None and epoch > self.loss_after[0]
+        return loss_function(self.loss_after[1] if later else self.loss)
+
+    def rate(self, step: int, steps: int) -> float:
+        """What the learning rates are multiplied by at a step, counted from 1, of so many."""
+        falling = 1 / math.sqrt(1 + step / self.decay)
+        if self.schedule == "cosine":
+            falling = (1 + math.cos(math.pi * min(1, step / steps))) / 2
+        return min(1.0, step / max(1, self.warmup)) * falling
+
+    def key(self) -> dict:
+        """What of it decides the weights after an epoch, as plain numbers and strings: goes into a run's key."""
+        settings = asdict(self)
+        if self.schedule == "sqrt":
+            del settings["epochs"]  # see `decay`
+        named = lambda loss: getattr(loss, "__name__", loss)  # noqa: E731
+        settings["loss"] = named(self.loss)
+        settings["loss_after"] = self.loss_after and [self.loss_after[0], named(self.loss_after[1])]
+        return settings
 
 
 @dataclass
@@ -125,8 +164,8 @@ def train(
 ) -> Iterator[dict]:
     """Train `model` on train_set, looking at test_set, and yield one record an epoch.
 
-    A record holds epoch, train_mse (of the stepped weights, during the epoch), seconds, and
-    where the held-out pictures were looked at, psnr in dB: the mean over their images of the
+    A record holds epoch, train_mse (of the stepped weights, during the epoch), train_loss (if it is another),
+    seconds, and where the held-out pictures were looked at, psnr in dB: the mean over their images of the
     averaged weights' output, clamped to [0, 1]. `model` holds the averaged weights at every
     yield. Pass `state` to continue one.
 
@@ -149,16 +188,18 @@ def train(
     for epoch in range(len(state.history), config.epochs):
         start = time.perf_counter()
         train_set.set_epoch(epoch)
+        measure = config.loss_of(epoch + 1)
         order = np.random.default_rng([config.seed, epoch]).permutation(len(train_set)).tolist()
         batches = [order[first : first + config.batch] for first in range(0, len(order), config.batch)]
-        errors, seen, skipped = torch.zeros((), device=where), 0, 0
+        errors, losses = torch.zeros(2, device=where)
+        seen, skipped = 0, 0
         for batch in batches:
             mine, count = parallel.share(batch)
             noisy, clean = (to_device(x, where, layout) for x in train_set.batch(mine))
             statistics = [b.clone() for b in buffers]  # a BatchNorm's, moved by the forward pass
             with autocast(where):
                 denoised = forward(noisy)
-            loss = F.mse_loss(denoised, clean)
+            loss = measure(denoised, clean)
             for p in parameters:
                 p.grad = None
             # the mean over processes of these is the mean over the batch's pictures
@@ -177,18 +218,22 @@ def train(
                 continue
             in_a_row = 0
             state.step += 1
-            share = min(1.0, state.step / max(1, config.warmup)) / math.sqrt(1 + state.step / config.decay)
+            share = config.rate(state.step, config.epochs * len(batches))
             for optimizer in state.optimizers:
                 optimizer.param_groups[0]["lr"] = share * optimizer.defaults["lr"]
                 optimizer.step()
             # Karras and others 2024, equation 5: a mean weighted by step^exponent
             torch._foreach_lerp_(averaged, stepped, 1 - (1 - 1 / state.step) ** memory)
-            errors += loss.detach() * count
+            losses += loss.detach() * count
+            if measure is not F.mse_loss:
+                errors += F.mse_loss(denoised.detach(), clean) * count
             seen += count
         for average, now in zip(state.model.buffers(), buffers):
             average.copy_(now)  # running statistics of a BatchNorm are averages already
-        error, seen = parallel.total(torch.stack([errors, torch.full_like(errors, seen)])).tolist()
-        record = dict(epoch=epoch + 1, train_mse=error / seen)
+        error, value, seen = parallel.total(torch.stack([errors, losses, torch.full_like(errors, seen)])).tolist()
+        record = dict(epoch=epoch + 1, train_mse=(value if measure is F.mse_loss else error) / seen)
+        if measure is not F.mse_loss:
+            record["train_loss"] = value / seen
         if skipped:
             record["skipped"] = skipped
         looks = epoch + 1 in (1, 2, 5, config.epochs) or (epoch + 1) % config.evaluate_every == 0

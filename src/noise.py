@@ -24,11 +24,21 @@ def check_sigma(sigma: float) -> float:
     return sigma
 
 
+def check_sigma_range(sigma: float | tuple[float, float]) -> float | tuple[float, float]:
+    """One sigma, or the (lowest, highest) of a range to draw from; ValueError unless both lie in [0, 1]."""
+    if not isinstance(sigma, (tuple, list)):
+        return check_sigma(sigma)
+    if len(sigma) != 2 or check_sigma(sigma[0]) >= check_sigma(sigma[1]):
+        raise ValueError(f"a range of sigma must be (lowest, highest), got {sigma!r}; try sigma=(0, 55/255)")
+    return check_sigma(sigma[0]), check_sigma(sigma[1])
+
+
 class GaussianNoiseDataset(Dataset):
     """Pairs (noisy, clean) of float32 [C, H, W]; noisy = clean + sigma * normal(0, 1).
 
     images  an ImageSet, or a float tensor [N, C, H, W] in [0, 1] (kept as 8 bits)
-    sigma   standard deviation of the noise, in [0, 1] units: 0.2 is 51/255
+    sigma   standard deviation of the noise, in [0, 1] units: 0.2 is 51/255. (lowest, highest): drawn
+            evenly from this range for each pair, to train a network that is told no sigma
     seed    whole number >= 0 of the noise
     fixed   True: the same noise at every epoch, for held-out images. False: fresh noise
     clip    True: noisy is clipped to [0, 1], as a camera would; the noise is then neither
@@ -49,7 +59,7 @@ class GaussianNoiseDataset(Dataset):
     def __init__(
         self,
         images: ImageSet | Tensor,
-        sigma: float = 0.2,
+        sigma: float | tuple[float, float] = 0.2,
         seed: int = 0,
         fixed: bool = False,
         clip: bool = False,
@@ -57,7 +67,7 @@ class GaussianNoiseDataset(Dataset):
         flip: bool = False,
     ):
         self.images = images if isinstance(images, ImageSet) else ImageSet.from_pixels(_to_uint8(images))
-        self.sigma = check_sigma(sigma)
+        self.sigma = check_sigma_range(sigma)
         if len(self.images) == 0:
             raise ValueError("there are no images, expected at least one; check the selection")
         if not isinstance(seed, int) or seed < 0:
@@ -112,35 +122,50 @@ class GaussianNoiseDataset(Dataset):
         # rows of the store itself: no picture is copied whole for the sake of a crop
         stored = self.images.store.numpy()
         rows = indices if self.images.rows is None else self.images.rows[indices]
-        channels, height, width = self.shape
-        clean = np.empty((len(indices), channels, height, width), np.float32)
+        clean = np.empty((len(indices), *self.shape), np.float32)
         normal = np.empty_like(clean)
+        sigmas = np.empty((len(indices), 1, 1, 1), np.float32)
         for row, (index, where) in enumerate(zip(indices, rows)):
-            # one generator a pair: numpy hashes the three numbers into a stream of its own
-            random = np.random.default_rng([self.seed, 0 if self.fixed else 1 + self.epoch, index])
-            image = stored[where]
-            if self.crop is not None:
-                # drawn from half a crop beyond both ends and pushed back inside, or the picture's
-                # border, in few of the crops, would hardly be trained (worth 0.15 dB: PROGRESS.md)
-                beyond = self.crop // 2
-                top, left = (
-                    min(max(0, random.integers(-beyond, side - self.crop + 1 + beyond)), side - self.crop)
-                    for side in image.shape[1:]
-                )
-                image = image[:, top : top + height, left : left + width]
-            if self.flip:
-                turns = random.integers(8)
-                # a rectangle has four symmetries only, a square eight
-                if turns & 4 and height == width:
-                    image = image.transpose(0, 2, 1)
-                image = image[:, :: -1 if turns & 1 else 1, :: -1 if turns & 2 else 1]
-            np.divide(image, np.float32(255), out=clean[row])
-            random.standard_normal(dtype=np.float32, out=normal[row])
-        normal *= np.float32(self.sigma)
+            sigmas[row] = self._draw(index, stored[where], clean[row], normal[row])
+        normal *= sigmas
         normal += clean
         if self.clip:
             np.clip(normal, 0, 1, out=normal)
         return torch.from_numpy(normal), torch.from_numpy(clean)
+
+    def cut(self, index: int, image: np.ndarray) -> np.ndarray:
+        """The part of any array [., H, W] that pair `index` shows of its picture in this epoch, turned like it."""
+        return self._cut(self._random(index % len(self)), image)
+
+    def _random(self, index: int) -> np.random.Generator:
+        # one generator a pair: numpy hashes the three numbers into a stream of its own
+        return np.random.default_rng([self.seed, 0 if self.fixed else 1 + self.epoch, index])
+
+    def _cut(self, random: np.random.Generator, image: np.ndarray) -> np.ndarray:
+        if self.crop is not None:
+            # drawn from half a crop beyond both ends and pushed back inside, or the picture's
+            # border, in few of the crops, would hardly be trained (worth 0.15 dB: PROGRESS.md)
+            beyond = self.crop // 2
+            top, left = (
+                min(max(0, random.integers(-beyond, side - self.crop + 1 + beyond)), side - self.crop)
+                for side in image.shape[1:]
+            )
+            image = image[:, top : top + self.crop, left : left + self.crop]
+        if self.flip:
+            turns = random.integers(8)
+            # a rectangle has four symmetries only, a square eight
+            if turns & 4 and image.shape[1] == image.shape[2]:
+                image = image.transpose(0, 2, 1)
+            image = image[:, :: -1 if turns & 1 else 1, :: -1 if turns & 2 else 1]
+        return image
+
+    def _draw(self, index: int, image: np.ndarray, clean: np.ndarray, normal: np.ndarray) -> float:
+        """Fill clean and normal, float32 [C, H, W], for one pair; returns its sigma."""
+        random = self._random(index)
+        np.divide(self._cut(random, image), np.float32(255), out=clean)
+        sigma = random.uniform(*self.sigma) if isinstance(self.sigma, tuple) else self.sigma
+        random.standard_normal(dtype=np.float32, out=normal)
+        return sigma
 
 
 def _to_uint8(images: Tensor) -> Tensor:

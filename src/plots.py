@@ -143,19 +143,21 @@ def _levels(axis, levels: dict[str, float]) -> None:
 
 
 def plot_lines(
-    panels: dict[str, dict[str, list[tuple[float, float]]]],
+    panels: dict[str, dict[str, list[tuple[float, ...]]]],
     y: str,
     title: str = "",
     levels: dict[str, float] | None = None,
     log: str = "",
+    shade: tuple[float, float] | None = None,
 ) -> Figure:
     """Curves, a panel for each kind of x axis side by side; a curve of one point is a bare marker.
 
-    panels  label of the x axis -> name of a curve -> its points (x, y); a name has one colour in all
-            panels, and these one y axis
+    panels  label of the x axis -> name of a curve -> its points (x, y) or (x, y, deviation), which is drawn as a
+            band; a name has one colour in all panels, and these one y axis
     y       label of the y axis
     levels  name -> y of a level line, such as {"bm3d": 29.87}
     log     "", "x", "y" or "xy": the logarithmic axes
+    shade   a range of x marked in grey, such as the sigmas that a network was trained on
     """
     if set(log) - {"x", "y"}:
         raise ValueError(f'log must be "", "x", "y" or "xy", got {log!r}')
@@ -169,10 +171,16 @@ def plot_lines(
         for name, points in curves.items():
             look = names.index(name)
             single = len(points) == 1
+            xs, ys, *deviations = zip(*points)
+            for (deviation,) in [deviations] if deviations else []:
+                low, high = ([y + sign * d for y, d in zip(ys, deviation)] for sign in (-1, 1))
+                axis.fill_between(xs, low, high, color=f"C{look % 10}", alpha=0.2, linewidth=0)
             axis.plot(
-                *zip(*points), label=name, color=f"C{look % 10}", marker="osD^vP*X<>"[look % 10],
+                xs, ys, label=name, color=f"C{look % 10}", marker="osD^vP*X<>"[look % 10],
                 markersize=7 if single else 4, linestyle="none" if single else "-", linewidth=1.3,
             )  # fmt: skip
+        if shade is not None:
+            axis.axvspan(*shade, color="0.9", zorder=0)
         _levels(axis, levels or {})
         axis.set(xlabel=label, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
         axis.grid(alpha=0.25)
@@ -215,5 +223,41 @@ def plot_bars(bars: dict[str, dict[str, float]], x: str, title: str = "", form: 
     if len(parts) > 1:
         shown = {text: bar for bar, text in zip(*axis.get_legend_handles_labels())}
         figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=8)
+    plt.close(figure)
+    return figure
+
+
+def plot_dots(
+    rows: dict[str, dict[str, tuple[float, float]]],
+    x: str,
+    title: str = "",
+    levels: dict[str, float] | None = None,
+    form: str = "{:.2f}",
+) -> Figure:
+    """A row a name, on it a dot for each series with its deviation as a line: to compare what differs by little.
+
+    rows: name of a row -> name of a series -> (mean, deviation); a series has one colour and its own
+    panel, as its scale may be another's no business. x: label of the axes. form: how a mean is written.
+    levels: name -> an x to mark in the first panel, such as {"bm3d": 29.87}.
+    """
+    series = list(dict.fromkeys(name for values in rows.values() for name in values))
+    size = (2.4 + 3.6 * len(series), 1.0 + 0.3 * len(rows))
+    figure, axes = plt.subplots(1, len(series), figsize=size, dpi=DPI, squeeze=False, sharey=True, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for look, (axis, name) in enumerate(zip(axes.flat, series)):
+        for place, values in enumerate(rows.values()):
+            if name in values:
+                middle, deviation = values[name]
+                axis.errorbar(middle, place, xerr=deviation, fmt="o", color=f"C{look}", markersize=4, capsize=3)
+                axis.annotate(form.format(middle), (middle, place), xytext=(0, 5), textcoords="offset points",
+                              ha="center", fontsize=7)  # fmt: skip
+        for word, value in (levels or {}).items() if look == 0 else ():
+            axis.axvline(value, color="0.45", linestyle="--", linewidth=1)
+            axis.annotate(word, (value, 1), xycoords=("data", "axes fraction"), xytext=(2, -8),
+                          textcoords="offset points", fontsize=7, color="0.3")  # fmt: skip
+        axis.set(xlabel=x, title=name if len(series) > 1 else "", yticks=range(len(rows)), yticklabels=list(rows))
+        axis.grid(alpha=0.25)
+        axis.margins(x=0.12)
+    axes[0, 0].set_ylim(len(rows) - 0.4, -0.8)  # the first row on top
     plt.close(figure)
     return figure

@@ -13,7 +13,7 @@ import contextlib
 import copy
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -146,11 +146,11 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 
 
 def run_key(model: nn.Module, train_set: GaussianNoiseDataset, test_set: GaussianNoiseDataset, config) -> dict:
-    """What decides the result, as plain numbers and strings. Epochs are left out: see TrainConfig.decay."""
-    settings = asdict(config)
-    del settings["epochs"]
+    """What decides the result, as plain numbers and strings."""
     network = {"class": type(model).__name__, **getattr(model, "config", {"layers": str(model)})}
-    return dict(loop=VERSION, network=network, train_set=train_set.config, test_set=test_set.config, config=settings)
+    return dict(
+        loop=VERSION, network=network, train_set=train_set.config, test_set=test_set.config, config=config.key()
+    )
 
 
 def _show(bar: tqdm, history: list[dict]) -> None:
@@ -161,7 +161,7 @@ def _show(bar: tqdm, history: list[dict]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code. Its defaults are the parameters of 01_denoise."""
-    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    defaults = {field.name: field.default for field in fields(TrainConfig) if field.default is not None}
     parser = argparse.ArgumentParser(
         prog="python -m src.train", description="Train a denoiser and keep it in checkpoints/<run>/.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -119,19 +119,7 @@ class UNet(nn.Module):
             nn.init.zeros_(self.tail.bias)
 
     def forward(self, noisy: Tensor) -> Tensor:
-        if noisy.ndim != 4 or noisy.shape[1] != self.config["channels"]:
-            raise ValueError(
-                f"the UNet takes [B, {self.config['channels']}, H, W], got {list(noisy.shape)}; "
-                "one picture needs a batch axis: image[None]"
-            )
-        if not noisy.is_floating_point() or (noisy.dtype == torch.float64 != self.tail.weight.dtype):
-            raise ValueError(f"the UNet takes float32 in [0, 1], got {noisy.dtype}; 8 bits become it with x / 255, "
-                             "other floats with x.float()")  # fmt: skip
-        if 0 in noisy.shape[2:]:
-            raise ValueError(f"the UNet takes pictures of 1x1 up, got {list(noisy.shape)}; drop the empty ones")
-        height, width = noisy.shape[2:]
-        padding = (0, -width % self.stride, 0, -height % self.stride)
-        padded = F.pad(noisy, padding, mode="replicate") if any(padding) else noisy
+        padded = checked_and_padded(noisy, self.config["channels"], self.stride, self.tail.weight.dtype)
         x = self.head(padded - 0.5)  # [B, widths[0], H, W]; weights start out for values around 0
         skips = []
         for level, encode in enumerate(self.encoder):
@@ -147,7 +135,28 @@ class UNet(nn.Module):
         # the sum in float32 also under bfloat16 autocast: 8 bits of mantissa are too few for a picture
         x = self.tail(x).to(noisy.dtype)
         x = padded + x if self.residual else x
-        return x[..., :height, :width]
+        return x[..., : noisy.shape[2], : noisy.shape[3]]
+
+
+def checked_and_padded(noisy: Tensor, channels: int, stride: int, dtype: torch.dtype) -> Tensor:
+    """The pictures with their border repeated to the next multiple of stride; ValueError where they are none.
+
+    noisy: float [B, channels, H, W], float64 if and only if dtype, that of the network, is.
+    """
+    if noisy.ndim != 4 or noisy.shape[1] != channels:
+        raise ValueError(
+            f"the network takes [B, {channels}, H, W], got {list(noisy.shape)}; "
+            "one picture needs a batch axis: image[None]"
+        )
+    if not noisy.is_floating_point() or (noisy.dtype == torch.float64 != dtype):
+        raise ValueError(
+            f"the network takes float32 in [0, 1], got {noisy.dtype}; 8 bits become it with x / 255, "
+            "other floats with x.float()"
+        )
+    if 0 in noisy.shape[2:]:
+        raise ValueError(f"the network takes pictures of 1x1 up, got {list(noisy.shape)}; drop the empty ones")
+    padding = (0, -noisy.shape[3] % stride, 0, -noisy.shape[2] % stride)
+    return F.pad(noisy, padding, mode="replicate") if any(padding) else noisy
 
 
 def _conv(c_in: int, c_out: int, norm: str | None) -> list[nn.Module]:

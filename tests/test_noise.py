@@ -123,3 +123,26 @@ def test_floats_are_accepted_in_0_to_1():
     a, b = GaussianNoiseDataset(pixels / 255, seed=1), GaussianNoiseDataset(ImageSet.from_pixels(pixels), seed=1)
     assert torch.equal(a.batch([0, 1, 2])[0], b.batch([0, 1, 2])[0])
     assert a.config["images"] == b.config["images"]
+
+
+def test_a_range_of_sigma_is_drawn_evenly_for_each_pair():
+    clean = torch.full((400, 1, 24, 24), 0.5)
+    pairs = GaussianNoiseDataset(clean, sigma=(0.1, 0.4), seed=0)
+    noisy, kept = pairs.batch(range(400))
+    found = (noisy - kept).std(dim=(1, 2, 3))
+    assert kstest(found.numpy(), "uniform", (0.1, 0.3)).pvalue > 0.01
+    assert torch.equal(pairs.batch([7])[0][0], noisy[7])
+    pairs.set_epoch(1)
+    assert not torch.allclose((pairs.batch(range(400))[0] - kept).std(dim=(1, 2, 3)), found, atol=0.01)
+    for wrong in ((0.4, 0.1), (0.1, 0.1), (0.1, 25), (0.1,), "ab"):
+        with pytest.raises(ValueError, match="sigma"):
+            GaussianNoiseDataset(clean, sigma=wrong)
+
+
+def test_cut_shows_the_same_part_of_another_array():
+    pairs = GaussianNoiseDataset(images(), sigma=0, seed=3, crop=8, flip=True)
+    pairs.set_epoch(2)
+    for index in range(12):
+        whole = pairs.images.pixels[index].numpy()
+        assert np.array_equal(pairs.cut(index, whole) / np.float32(255), pairs[index][1].numpy())
+        assert np.array_equal(pairs.cut(index - 12, whole), pairs.cut(index, whole))

@@ -24,6 +24,13 @@ TINY = {
         repeats=1, budget=0.2, counts=(8, 16), sides=(16, 32), widths=(4, 8), lengths=(1, 2),
     ),
 }  # fmt: skip
+STUDIES = {
+    "02_epochs": dict(epochs=2, snapshots=(1,), counts=(8, 4), lengths=(1, 2)),
+    "03_losses": dict(epochs=2, crop=16),
+    "04_architectures": dict(epochs=2, crop=16, widths_2021=(4, 8), widths_full=(4, 8)),
+    "05_noise": dict(epochs=2, crop=16, sigmas=(0.1, 0.2), tested=(0.1, 0.3), few=4),
+    "06_pitfalls": dict(epochs=2, crop=16, epochs_2021=2, widths_2021=(4, 8)),
+}
 CLOCKS = {"09_speed"}  # they measure seconds, which no second execution repeats, and keep no run
 
 
@@ -65,21 +72,26 @@ def test_figures_in_the_prose_are_those_of_the_outputs(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_executes_with_tiny_parameters(path, drawn, tmp_path):
-    assert path.stem in TINY, "give the new notebook tiny parameters"
-    echo = io.StringIO()
-    keeps = {} if path.stem in CLOCKS else dict(run=str(tmp_path / "run"))
-    parameters = dict(folder=str(drawn)) | keeps | TINY[path.stem]
-    notebook, values = run.execute(path, parameters, echo)
+    echo, folder = io.StringIO(), tmp_path / "run"
+    if path.stem in STUDIES:
+        parameters = dict(data={str(drawn): 32}, seeds=(0, 1), widths=(4, 8), run=str(folder)) | STUDIES[path.stem]
+    else:
+        assert path.stem in TINY, "give the new notebook tiny parameters"
+        keeps = {} if path.stem in CLOCKS else dict(run=str(folder))
+        parameters = dict(folder=str(drawn)) | keeps | TINY[path.stem]
+    notebook, _ = run.execute(path, parameters, echo)
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     assert sum("image/png" in o.get("data", {}) for o in outputs) >= 3
-    if not keeps:
+    if path.stem in CLOCKS:
         return
-    assert "training 100%" in echo.getvalue() and values["epochs"] == 2
-    record = json.loads((tmp_path / "run/record.json").read_text())
-    assert len(record["history"]) == 2
-    # a second execution loads the run, prints the same bytes and shows the same pictures
+    assert "training 100%" in echo.getvalue()
+    records = [json.loads(path.read_text()) for path in folder.rglob("record.json")]
+    assert records and all(len(record["history"]) == record["epochs"] for record in records)
+    # a second execution loads the runs, prints the same bytes and shows the same pictures
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("state.pt")}
     again, _ = run.execute(path, parameters)
+    assert before and all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
     for first, second in zip(without_pictures(notebook), without_pictures(again), strict=True):
         assert first == second
     for first, second in zip(pictures(notebook), pictures(again), strict=True):

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -403,3 +404,36 @@ def test_on_a_gpu(tmp_path):
     history = fit(model, *rest, run=tmp_path / "run")
     assert next(model.parameters()).device.type == device().type == "cuda"
     assert len(history) == 3 and history[-1]["train_mse"] < history[0]["train_mse"]
+
+
+def test_losses_by_name_and_by_function_train_alike_and_are_part_of_the_key(tmp_path):
+    def absolute(denoised, clean):
+        return (denoised - clean).abs().mean()
+
+    by_name, by_function = small(loss="l1"), small(loss=absolute)
+    a, b = (list(train(*part))[-1] for part in (by_name, by_function))
+    assert same(by_name[0], by_function[0]) and a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
+    assert a["train_mse"] != a["train_loss"] and "train_loss" not in list(train(*small()))[-1]
+    fit(*small(loss="l1"), run=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"config.loss is l1, not absolute"):
+        fit(*small(loss=absolute), run=tmp_path / "run")
+
+
+def test_a_loss_that_changes_is_the_first_one_until_then(tmp_path):
+    first, both = small(epochs=2), small(epochs=2, loss_after=(2, "l1"))
+    list(train(*first)), list(train(*both))
+    assert same(first[0], both[0])  # from the third epoch on, which neither reaches
+    longer, plain = small(epochs=3, loss_after=(2, "l1")), small(epochs=3)
+    records, _ = list(train(*longer)), list(train(*plain))
+    assert not same(longer[0], plain[0])
+    assert ["train_loss" in record for record in records] == [False, False, True]
+
+
+def test_a_cosine_run_is_of_one_length_only(tmp_path):
+    model, train_set, test_set, _ = small()
+    rates = [TrainConfig(epochs=2, schedule="cosine", warmup=0).rate(step, 10) for step in range(1, 11)]
+    assert rates == sorted(rates, reverse=True) and rates[-1] == pytest.approx(0, abs=1e-12)
+    config = TrainConfig(epochs=2, batch=4, schedule="cosine")
+    fit(model, train_set, test_set, config, run=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"config.epochs is 2, not 3"):
+        fit(model, train_set, test_set, replace(config, epochs=3), run=tmp_path / "run")
