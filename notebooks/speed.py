@@ -71,15 +71,52 @@ def train_as_in_2021(
 
 @contextmanager
 def float32():
-    """Our loop as it runs where the hardware has no bfloat16."""
-    with mock.patch("src.device.precision", lambda where: torch.float32):
+    """Our loop as it runs where the hardware has no bfloat16: neither in the convolutions nor in Muon."""
+    with ExitStack() as undo:
+        for module in ("device", "muon"):
+            undo.enter_context(mock.patch(f"src.{module}.precision", lambda where: torch.float32))
         yield
 
 
-def in_float32(epochs: Iterator) -> Iterator:
-    """The same epochs, each under `float32`, which the ones of others between them are not."""
+@contextmanager
+def by_channel():
+    """Tensors laid out by channel (NCHW), torch's default, whatever the hardware would like."""
+    with mock.patch("src.loop.memory_format", lambda shape: torch.contiguous_format):
+        yield
+
+
+@contextmanager
+def unfused():
+    """Adam and the mean of the weights as loops over the weights, one small operation after another."""
+    adam = torch.optim.Adam
+
+    def plain_adam(*arguments, **options):
+        return adam(*arguments, **options | dict(fused=False, foreach=False))
+
+    def plain_lerp(averaged, stepped, share):
+        for mean, now in zip(averaged, stepped):
+            mean.lerp_(now, share)
+
+    with mock.patch("torch.optim.Adam", plain_adam), mock.patch("torch._foreach_lerp_", plain_lerp):
+        yield
+
+
+@contextmanager
+def singly():
+    """A batch put together from its pairs, fetched one by one, as a DataLoader does with a plain data set."""
+    whole = GaussianNoiseDataset.batch
+
+    def batch(self, indices):
+        return tuple(torch.cat(part) for part in zip(*(whole(self, [index]) for index in indices)))
+
+    with mock.patch.object(GaussianNoiseDataset, "batch", batch):
+        yield
+
+
+def under(context: Callable, epochs: Iterator) -> Iterator:
+    """The same epochs, each under context(), which the ones of others between them are not."""
     while True:
-        with float32():
+        with context():
             entry = next(epochs, None)
         if entry is None:
             return

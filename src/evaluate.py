@@ -81,11 +81,16 @@ def evaluate(
     run: also write the figures into checkpoints/<run>/scores.json, beside the run's record.
     The test set should have been made with fixed=True, or the figures change with its epoch.
     BM3D takes a second or two an image, at every call.
-    Raises ValueError if the set's images are smaller than SSIM's window, 11x11.
+    Raises ValueError if the set's images are smaller than SSIM's window, 11x11, or its sigma is a range.
     """
     if min(test_set.images.shape[2:]) < 11:
         size = "x".join(map(str, test_set.images.shape[2:]))
         raise ValueError(f"SSIM needs pictures of at least 11x11 for its window, got {size}; load larger ones")
+    if baselines and isinstance(test_set.sigma, tuple):
+        raise ValueError(
+            f"the filters must be told one sigma, the test set has the range {test_set.sigma}; "
+            "evaluate at one sigma at a time, or pass baselines=False"
+        )
     batches = [torch.cat(part) for part in zip(*denoise_batches(model, test_set))]
     noisy, clean, unet = batches
     denoised = {}

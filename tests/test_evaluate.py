@@ -107,6 +107,13 @@ def test_images_too_small_for_ssim():
         evaluate(UNet(widths=(4,)), tiny)
 
 
+def test_filters_are_told_one_sigma(photos):
+    several = GaussianNoiseDataset(photos.images, sigma=(0.1, 0.3), fixed=True)
+    with pytest.raises(ValueError, match=r"must be told one sigma, the test set has the range \(0.1, 0.3\)"):
+        evaluate(UNet(widths=(4, 8)), several)
+    assert set(evaluate(UNet(widths=(4, 8)), several, baselines=False).psnr) == {"noisy", "unet"}
+
+
 def test_equal_at_every_call(photos):
     a, b = (evaluate(UNet(widths=(4, 8)), photos, baselines=False) for _ in range(2))
     assert np.array_equal(a.noisy, b.noisy) and torch.equal(a.psnr["unet"], b.psnr["unet"])

@@ -63,21 +63,63 @@ def test_records_belong_together_and_are_complete(name):
 
 
 def test_readme_figures_are_published():
-    """Every figure in dB in the README is a mean or spread of the published runs."""
+    """Every figure in dB in the README is a mean or spread of the published runs, or printed by a study."""
     history = {"23.5"}  # the project of 2021: its loss of 0.0045 is -10 * log10(0.0045) dB
     promised = {"0.02", "0.15"}  # the tolerances that tests/test_published.py keeps
     known = (history | promised).union(*(re.findall(r"\d+\.\d+", table_row(name)) for name in SETS))
+    known |= set(re.findall(r"\d+\.\d+", "".join(map(printed, STUDIES))))
     claimed = re.findall(r"(\d+\.\d+) dB", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert claimed and set(claimed) <= known
 
 
+def printed(name: str) -> str:
+    """All that a committed notebook printed."""
+    cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return "".join("".join(o.get("text", "")) for cell in cells for o in cell.get("outputs", []))
+
+
+STUDIES = sorted(path.stem for path in (ROOT / "notebooks").glob("0[2-6]_*.ipynb"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_tables_of_the_studies_are_means_of_the_records(name):
+    """Every training of a study: its record and scores agree, and the mean over its seeds stands in the notebook."""
+    text, found = printed(name), {}
+    for folder in sorted((PUBLISHED / name).iterdir()):
+        record, scores = (json.loads((folder / f"{part}.json").read_text()) for part in ("record", "scores"))
+        assert scores["about"]["key"] == record["key"], folder.name
+        last = scores["epochs"][str(record["epochs"])]["held_out"]["psnr"]
+        assert len(record["history"]) == record["epochs"], folder.name
+        if not re.search(
+            "transposed|fed|deviation|training_mode|2021_entire", folder.name
+        ):  # judged otherwise on purpose
+            assert abs(record["history"][-1]["psnr"] - last) < 0.01, folder.name
+        found.setdefault(folder.name.rpartition("-")[0], []).append(last)
+    assert found
+    for case, values in found.items():
+        cell = f"{mean(values):.2f} ± {stdev(values):.2f}" if len(values) > 1 else f"{mean(values):.2f}"
+        assert cell in text, (case, cell)
+    assert all(
+        len(values) >= 3 for case, values in found.items() if case.startswith("sign_digits") and "full" not in case
+    )
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_prose_of_the_studies_is_of_their_tables(name):
+    """Every figure in dB in a study's text, and in the log's entry on it, was printed by its cells."""
+    notebook = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text(encoding="utf-8"))
+    prose = "".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    log = (ROOT / "PROGRESS.md").read_text(encoding="utf-8")
+    entry = next(part for part in log.split("\n**")[1:] if f"`{name}`" in part)
+    for text in (prose, entry):
+        claimed = re.findall(r"(\d+\.\d+)(?: ± \d+\.\d+)? dB", text)
+        assert claimed and set(claimed) <= set(re.findall(r"\d+\.\d+", printed(name)))
+
+
 def test_speed_figures_are_those_of_the_notebook():
     """The goal table that 09_speed printed, in the README's row and in the log's table."""
-    cells = json.loads((ROOT / "notebooks/09_speed.ipynb").read_text(encoding="utf-8"))["cells"]
-    printed = "".join("".join(o.get("text", "")) for cell in cells for o in cell.get("outputs", []))
-    found = {
-        what.strip(): float(x) for what, x in re.findall(r"^(.+?) at (?:least|most) +\S+ +(\S+)  \S+$", printed, re.M)
-    }
+    goals = re.findall(r"^(.+?) at (?:least|most) +\S+ +(\S+)  \S+$", printed("09_speed"), re.M)
+    found = {what.strip(): float(x) for what, x in goals}
     row = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "[09_speed]" in line)
     log = (ROOT / "PROGRESS.md").read_text(encoding="utf-8")
     old, ours = found["% of the matmul peak, network of 2021"], found["% of the matmul peak, default training"]

@@ -21,17 +21,17 @@ TINY = {
     "01_denoise": dict(size=32, crop=16, epochs=2, most_train=12, most_held_out=4),
     "09_speed": dict(
         size=32, crop=16, most_train=12, most_held_out=2, side_2021=32, widths_2021=(4, 8), pictures=4, depth=3,
-        repeats=1, budget=0.2, counts=(8, 16), sides=(16, 32), widths=(4, 8), lengths=(1, 2),
+        repeats=1, budget=0.2, counts=(8, 16), sides=(16, 32), widths=(4, 8), lengths=(1, 2), epochs=1, seeds=(0, 1),
     ),
 }  # fmt: skip
 STUDIES = {
     "02_epochs": dict(epochs=2, snapshots=(1,), counts=(8, 4), lengths=(1, 2)),
-    "03_losses": dict(epochs=2, crop=16),
+    "03_losses": dict(epochs=2, crop=16, switch=1),
     "04_architectures": dict(epochs=2, crop=16, widths_2021=(4, 8), widths_full=(4, 8)),
     "05_noise": dict(epochs=2, crop=16, sigmas=(0.1, 0.2), tested=(0.1, 0.3), few=4),
     "06_pitfalls": dict(epochs=2, crop=16, epochs_2021=2, widths_2021=(4, 8)),
 }
-CLOCKS = {"09_speed"}  # they measure seconds, which no second execution repeats, and keep no run
+CLOCKS = {"09_speed"}  # they measure seconds, which no second execution repeats
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +77,7 @@ def test_executes_with_tiny_parameters(path, drawn, tmp_path):
         parameters = dict(data={str(drawn): 32}, seeds=(0, 1), widths=(4, 8), run=str(folder)) | STUDIES[path.stem]
     else:
         assert path.stem in TINY, "give the new notebook tiny parameters"
-        keeps = {} if path.stem in CLOCKS else dict(run=str(folder))
-        parameters = dict(folder=str(drawn)) | keeps | TINY[path.stem]
+        parameters = dict(folder=str(drawn), run=str(folder)) | TINY[path.stem]
     notebook, _ = run.execute(path, parameters, echo)
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from src import plot_bars, plot_history, plot_lines, plot_noise, psnr, show_grid, show_images
+from src import plot_bars, plot_dots, plot_history, plot_lines, plot_noise, psnr, show_grid, show_images
 
 
 @pytest.fixture
@@ -110,6 +110,29 @@ def test_lines_show_every_point_and_level_on_the_axes_asked_for():
         plot_lines(panels, y="y", log="z")
 
 
+def test_a_deviation_is_a_band_and_a_range_is_shaded():
+    figure = plot_lines({"epochs": {"ours": [(1, 20.0, 0.5), (10, 30.0, 1.0)]}}, y="dB", shade=(2, 5))
+    (axis,) = figure.axes
+    corners = axis.collections[0].get_paths()[0].vertices.tolist()
+    assert all(point in corners for point in ([1, 19.5], [1, 20.5], [10, 29], [10, 31]))
+    assert [(bar.get_x(), bar.get_width()) for bar in axis.patches] == [(2, 3)]
+    assert axis.lines[0].get_xydata().tolist() == [[1, 20], [10, 30]]
+
+
+def test_dots_stand_on_their_rows_with_their_deviations():
+    rows = {"mse": {"photos": (31.7, 0.1), "drawn": (27.0, 0.2)}, "l1": {"photos": (31.6, 0.2)}}
+    figure = plot_dots(rows, x="PSNR in dB", title="losses", levels={"bm3d": 29.87})
+    left, right = figure.axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["mse", "l1"]
+    dots = [line.get_xydata().tolist() for line in left.lines if line.get_marker() == "o"]
+    assert dots == [[[31.7, 0]], [[31.6, 1]]] and len(right.containers) == 1
+    ends = left.containers[1].lines[2][0].get_segments()[0]
+    assert ends.tolist() == [[pytest.approx(31.4), 1], [pytest.approx(31.8), 1]]
+    assert {"31.70", "31.60", "bm3d"} <= {text.get_text() for text in left.texts}
+    assert left.get_ylim()[0] > left.get_ylim()[1]  # the first row on top
+    assert (left.get_title(), right.get_title()) == ("photos", "drawn")
+
+
 def test_bars_are_set_end_to_end():
     figure = plot_bars({"a": {"data": 0.25, "forward": 0.75}, "b": {"forward": 0.5}}, x="share", title="an epoch")
     (axis,) = figure.axes
@@ -126,7 +149,8 @@ def test_no_text_leaves_the_figure():
         y="seconds", title="how it grows", levels={"bm3d": 30.0}, log="xy",
     )  # fmt: skip
     bars = plot_bars({"the network of 2021": {f"operation {i}": 0.1 for i in range(10)}}, x="share", title="where")
-    for figure in (lines, bars):
+    dots = plot_dots({"a case of a rather long name": {"a": (0.1, 0.01)}, "b": {"a": (0.3, 0.02)}}, x="dB", title="t")
+    for figure in (lines, bars, dots):
         figure.draw_without_rendering()  # lays it out
         drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
         assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height

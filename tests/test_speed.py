@@ -101,12 +101,22 @@ def test_float32_is_forced_only_while_it_is_that_run_s_turn(pairs, monkeypatch):
 
     config = TrainConfig(epochs=3, batch=8)
     runs = {
-        "float32": speed.in_float32(train(Watcher(widths=(4, 8)), pairs[0], None, config)),
+        "float32": speed.under(speed.float32, train(Watcher(widths=(4, 8)), pairs[0], None, config)),
         "bfloat16": train(Watcher(widths=(4, 8)), pairs[0], None, config),
     }
     taken = speed.interleaved(runs, repeats=2)
     assert seen == [torch.float32, torch.bfloat16] * 3
     assert {name: len(seconds) for name, seconds in taken.items()} == {"float32": 2, "bfloat16": 2}
+
+
+@pytest.mark.parametrize("lever", [speed.by_channel, speed.unfused, speed.singly])
+def test_a_lever_switched_off_changes_the_time_and_not_the_training(pairs, lever):
+    config = TrainConfig(epochs=3, batch=4)
+    with_it, without = UNet(widths=(16, 24)), UNet(widths=(16, 24))
+    expected = list(train(with_it, pairs[0], pairs[1], config))
+    found = list(speed.under(lever, train(without, pairs[0], pairs[1], config)))
+    assert [entry["psnr"] for entry in found] == pytest.approx([entry["psnr"] for entry in expected], abs=0.05)
+    assert torch.optim.Adam.__module__ == "torch.optim.adam" and torch._foreach_lerp_.__name__ == "_foreach_lerp_"
 
 
 def test_until_counts_training_alone(pairs, monkeypatch):

@@ -121,3 +121,16 @@ def test_the_config_of_a_case_reaches_the_training(tmp_path, folder):
     key = json.loads((results[folder, "adam"][1].folder / "record.json").read_text())["key"]
     assert key["config"] == TrainConfig(epochs=2, optimizer="adam", batch=4, seed=1).key()
     assert key["train_set"]["sigma"] == 0.1 and key["test_set"]["sigma"] == 0.2
+
+
+def test_more_epochs_continue_what_is_here(tmp_path, folder):
+    two = small(tmp_path, folder).run({"mse": {}})[folder, "mse"]
+    three = small(tmp_path, folder, epochs=3).run({"mse": {}})[folder, "mse"]
+    for shorter, longer in zip(two, three, strict=True):
+        assert longer.history[:2] == shorter.history and len(longer.history) == 3  # seconds and all: not trained again
+
+
+def test_a_data_set_may_have_seeds_of_its_own(tmp_path, folder):
+    one = Study(str(tmp_path / "runs"), {folder: 24}, {folder: (3,)}, epochs=1, crop=16, widths=(4, 8))
+    results = one.run({"mse": {}})
+    assert [run.seed for run in results[folder, "mse"]] == [3] and "±" not in table(results, ["psnr"])
