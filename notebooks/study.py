@@ -183,7 +183,7 @@ class Study:
         return Result(data, case, seed, folder, history, scores, parameters), "trained or kept here"
 
 
-def table(results: Results, columns: list[str | tuple], digits: dict[str, int] | None = None) -> str:
+def table(results: Results, columns: list[str | tuple]) -> str:
     """A row a case, a block a data set: mean ± standard deviation over the seeds.
 
     columns: a measure of `Result.score`, or (measure, test) or (measure, test, epoch).
@@ -195,17 +195,16 @@ def table(results: Results, columns: list[str | tuple], digits: dict[str, int] |
         lines.append(f"{f'{Path(data).name}, n = {seeds} seeds':30s}" + "".join(f"{name:>20s}" for name in names))
         for (d, case), runs in results.items():
             if d == data:
-                cells = [_cell(runs, c if isinstance(c, tuple) else (c,), digits or {}) for c in columns]
+                cells = [_cell(runs, c if isinstance(c, tuple) else (c,)) for c in columns]
                 lines.append(f"{case:30s}" + "".join(f"{cell:>20s}" for cell in cells))
     return "\n".join(lines)
 
 
-def _cell(runs: list[Result], column: tuple, digits: dict[str, int]) -> str:
-    values = [run.score(*column) for run in runs]
-    places = digits.get(column[0], {"psnr": 2, "parameters": 0, "seconds": 0, "mse": 5}.get(column[0], 4))
+def _cell(runs: list[Result], column: tuple) -> str:
     if column[0] == "parameters":
-        return f"{values[0]:,}"
-    return f"{mean(values):.{places}f}" + (f" ± {stdev(values):.{places}f}" if len(values) > 1 else "")
+        return f"{runs[0].parameters:,}"
+    places = {"psnr": 2, "seconds": 0, "mse": 5}.get(column[0], 4)
+    return stated(*_point(0, [run.score(*column) for run in runs])[1:], places)
 
 
 def average(runs: list[Result], *column) -> float:
@@ -216,6 +215,11 @@ def average(runs: list[Result], *column) -> float:
 def difference(runs: list[Result], others: list[Result], *column) -> tuple[float, float]:
     """(mean, standard deviation) over the seeds of runs' score less that of others, seed by seed."""
     return _point(0, [a.score(*column) - b.score(*column) for a, b in zip(runs, others, strict=True)])[1:]
+
+
+def stated(middle: float, spread: float = 0.0, places: int = 2, sign: str = "") -> str:
+    """A mean and its deviation in words, "31.67 ± 0.15"; the mean alone where one seed has none. sign: "+" to write it."""
+    return f"{middle:{sign}.{places}f}" + (f" ± {spread:.{places}f}" if spread else "")
 
 
 def dots(results: Results, *column, names: dict[str, str] = {}) -> dict[str, dict[str, tuple[float, float]]]:  # noqa: B006
@@ -252,20 +256,16 @@ def baselines(data: str, seeds: tuple[int, ...]) -> dict[str, float]:
     return {name: mean(f[name]["mean"] for f in found) for name in ("noisy", "nlm", "bm3d") if found}
 
 
-def publish(results: Results, weights: dict[tuple[str, str], list[int]] = {}) -> None:  # noqa: B006
-    """Copy records and scores of what was trained here to where `Study.run` looks first, below checkpoints/published/.
+def publish(name: str, weights: dict[str, tuple[int, ...]] = {}) -> None:  # noqa: B006
+    """Copy records and scores of all that was trained here in a study to where `Study.run` looks first.
 
-    weights: (data set, case) -> epochs whose weights go along, of the first seed.
+    name: of the study. weights: name of a training, such as "finger_numbers-mse-0" -> epochs whose weights go along.
     """
-    for (data, case), runs in results.items():
-        for place, run in enumerate(runs):
-            target = PUBLISHED / run.folder.parent.name / run.folder.name
-            names = ["record.json", "scores.json"]
-            names += [f"epoch-{epoch}.pt" for epoch in weights.get((data, case), []) if place == 0]
-            target.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                if run.folder != target:
-                    shutil.copyfile(run.folder / name, target / name)
+    for source in sorted(path.parent for path in checkpoint.folder(name).glob("*/scores.json")):
+        target = PUBLISHED / Path(name).name / source.name
+        target.mkdir(parents=True, exist_ok=True)
+        for file in ("record.json", "scores.json", *(f"epoch-{n}.pt" for n in weights.get(source.name, ()))):
+            shutil.copyfile(source / file, target / file)
 
 
 @cache

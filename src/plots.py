@@ -76,16 +76,16 @@ def show_grid(
     return figure
 
 
-def show_images(images: Tensor, titles: list[str], columns: int = 10) -> Figure:
-    """A contact sheet: float [N, C, H, W] in [0, 1] with a title each, `columns` in a row."""
+def show_images(images: Tensor, titles: list[str], columns: int = 10, panel: float = 0.85) -> Figure:
+    """A contact sheet: float [N, C, H, W] in [0, 1] with a title each, `columns` in a row of `panel` inches each."""
     rows = -(-len(images) // columns)
     height, width = images.shape[2:]
-    size = (0.85 * columns, (0.85 * height / width + 0.22) * rows)
+    size = (panel * columns, (panel * height / width + 0.22) * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, dpi=DPI, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles):
-        axis.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+        axis.imshow(image.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=8)
     plt.close(figure)  # a notebook shows the returned Figure once, not twice
     return figure

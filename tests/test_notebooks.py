@@ -74,7 +74,9 @@ def test_figures_in_the_prose_are_those_of_the_outputs(path):
 def test_executes_with_tiny_parameters(path, drawn, tmp_path):
     echo, folder = io.StringIO(), tmp_path / "run"
     if path.stem in STUDIES:
-        parameters = dict(data={str(drawn): 32}, seeds=(0, 1), widths=(4, 8), run=str(folder)) | STUDIES[path.stem]
+        parameters = (
+            dict(data={str(drawn): 32}, seeds_shown=(0, 1), widths=(4, 8), run=str(folder)) | STUDIES[path.stem]
+        )
     else:
         assert path.stem in TINY, "give the new notebook tiny parameters"
         parameters = dict(folder=str(drawn), run=str(folder)) | TINY[path.stem]

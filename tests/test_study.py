@@ -3,6 +3,7 @@
 import json
 import shutil
 from math import log10
+from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
@@ -74,7 +75,7 @@ def test_figures_are_means_and_deviations_over_the_seeds(tmp_path, folder):
 def test_what_is_published_is_loaded_when_its_key_matches(tmp_path, folder, monkeypatch, capsys):
     one = small(tmp_path, folder)
     before = one.run(CASES)
-    publish(before, {(folder, "mse"): [2]})
+    publish(one.name, {f"{Path(folder).name}-mse-0": (2,)})
     shutil.rmtree(tmp_path / "runs")
     monkeypatch.setattr(study, "fit", None)  # any training would call it
     after = one.run(CASES)
@@ -91,7 +92,8 @@ def test_what_is_published_is_loaded_when_its_key_matches(tmp_path, folder, monk
 
 def test_without_the_pictures_what_is_published_still_counts(tmp_path, folder, monkeypatch, capsys):
     one = small(tmp_path, folder)
-    publish(one.run({"mse": {}}))
+    one.run({"mse": {}})
+    publish(one.name)
     gone = str(tmp_path / "absent" / folder.rpartition("/")[2])
     found = Study("runs", {gone: 24}, (0, 1), epochs=2, crop=16, widths=(4, 8)).run({"mse": {}})
     assert "their pictures not here to compare" in capsys.readouterr().out and len(found[gone, "mse"]) == 2
