@@ -116,6 +116,13 @@ def test_prose_of_the_studies_is_of_their_tables(name):
         assert claimed and set(claimed) <= set(re.findall(r"\d+\.\d+", printed(name)))
 
 
+def test_answers_in_the_log_are_of_the_studies():
+    log = (ROOT / "PROGRESS.md").read_text(encoding="utf-8")
+    section = log.partition("the questions of 2021\n")[2].partition("\n## ")[0]
+    claimed = re.findall(r"(\d+\.\d+)(?: ± \d+\.\d+)? dB", section)
+    assert len(claimed) > 20 and set(claimed) <= set(re.findall(r"\d+\.\d+", "".join(map(printed, STUDIES))))
+
+
 def test_speed_figures_are_those_of_the_notebook():
     """The goal table that 09_speed printed, in the README's row and in the log's table."""
     goals = re.findall(r"^(.+?) at (?:least|most) +\S+ +(\S+)  \S+$", printed("09_speed"), re.M)
