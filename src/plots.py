@@ -176,7 +176,7 @@ def plot_lines(
                 low, high = ([y + sign * d for y, d in zip(ys, deviation)] for sign in (-1, 1))
                 axis.fill_between(xs, low, high, color=f"C{look % 10}", alpha=0.2, linewidth=0)
             axis.plot(
-                xs, ys, label=name, color=f"C{look % 10}", marker="osD^vP*X<>"[look % 10],
+                xs, ys, label=name, color=f"C{look % 10}", marker="osD^vP*X<>hp"[look % 12],
                 markersize=7 if single else 4, linestyle="none" if single else "-", linewidth=1.3,
             )  # fmt: skip
         if shade is not None:
