@@ -119,8 +119,9 @@ class Study:
         print(f"{sum(sources.values())} trainings:", ", ".join(f"{n} {source}" for source, n in sources.items()))
         return results
 
-    def held_out(self, data: str, seed: int = 0, recipe: dict = {}) -> GaussianNoiseDataset:  # noqa: B006
-        return GaussianNoiseDataset(self._pictures(data, seed, recipe)[1], self.sigma, seed + 1, fixed=True)
+    def held_out(self, data: str, seed: int = 0) -> GaussianNoiseDataset:
+        """The held-out pictures of a data set that is here, with the noise that all of a seed's cases are judged by."""
+        return GaussianNoiseDataset(self._pictures(data, seed, {})[1], self.sigma, seed + 1, fixed=True)
 
     def network(self, recipe: dict, seed: int, channels: int = 3) -> nn.Module:
         return recipe.get("network", partial(UNet, widths=self.widths))(channels=channels, seed=seed)
@@ -142,9 +143,17 @@ class Study:
         train_images = train_images.sample(recipe.get("count", len(train_images)), seed)
         return train_images, held_out.sample(self.most_held_out, seed)
 
+    def _blank(self, data: str, count: int) -> ImageSet:
+        return ImageSet.from_pixels(torch.zeros(count, 3, self.data[data], self.data[data], dtype=torch.uint8))
+
+    def _absent(self, data: str, case: str) -> FileNotFoundError:
+        return FileNotFoundError(
+            f"no {find_folder(_place(data))} and nothing published that fits {case!r}, expected one of them; "
+            f"python -m src.data {Path(data).name}, or leave it out of `data`"
+        )
+
     def _one(self, data: str, case: str, recipe: dict, seed: int) -> tuple[Result, str]:
         name = f"{Path(data).name}-{case.replace(' ', '_').replace(':', '_')}-{seed}"
-        published = PUBLISHED / Path(self.name).name / name
         epochs = recipe.get("epochs", self.epochs)
         snapshots = recipe.get("snapshots", self.snapshots)
         epochs_judged = sorted({epoch for epoch in snapshots if epoch < epochs} | {epochs})
@@ -152,26 +161,34 @@ class Study:
         count = recipe.get("count", self.most_train)
         settings = dict(batch=min(self.batch, count), seed=seed) | recipe.get("config", {})
         config = TrainConfig(epochs=epochs, **settings)
+        known = _published(PUBLISHED / Path(self.name).name / name, epochs, epochs_judged)
         here = find_folder(_place(data)).exists()
         if here:
             train_images, held_out = self._pictures(data, seed, recipe)
-            noise = dict(sigma=self.sigma, seed=seed, crop=self.crop, flip=True) | recipe.get("noise", {})
-            train_set = recipe.get("wrap", _itself)(GaussianNoiseDataset(train_images, **noise))
-            test_set = self.held_out(data, seed, recipe)
-            key = run_key(model, train_set, test_set, config)
-        else:  # the pictures are not on this machine, so what was trained on them can't be compared
-            key = dict(network=run_key(model, _NoPictures, _NoPictures, config)["network"], config=config.key())
-        if not self.retrain:
-            found = _published(published, key, epochs, epochs_judged)
-            if found:
-                record, scores = found
-                result = Result(data, case, seed, published, record["history"], scores, record["parameters"])
-                return result, "published" if here else "published, their pictures not here to compare"
-        if not here:
-            raise FileNotFoundError(
-                f"no {find_folder(_place(data))} and nothing published that fits {case!r}, expected one of them; "
-                f"python -m src.data {data}, or leave it out of `data`"
+        elif known:  # blank ones in their place: the settings can be compared all the same
+            sizes = (known[0]["key"][part]["count"] for part in ("train_set", "test_set"))
+            most = min(count, self.most_train), self.most_held_out
+            train_images, held_out = (self._blank(data, min(pair)) for pair in zip(sizes, most))
+        else:
+            raise self._absent(data, case)
+        noise = dict(sigma=self.sigma, seed=seed, crop=self.crop, flip=True) | recipe.get("noise", {})
+        train_set = recipe.get("wrap", _itself)(GaussianNoiseDataset(train_images, **noise))
+        test_set = GaussianNoiseDataset(held_out, self.sigma, seed + 1, fixed=True)
+        key = json.loads(json.dumps(run_key(model, train_set, test_set, config)))
+        if known and not self.retrain and _settings(known[0]["key"]) == _settings(key):
+            record, scores = known
+            folder = PUBLISHED / Path(self.name).name / name
+            result = Result(data, case, seed, folder, record["history"], scores, record["parameters"])
+            where = (
+                ""
+                if record["key"] == key
+                else ", on other pictures than are here"
+                if here
+                else ", its pictures not here"
             )
+            return result, "published" + where
+        if not here:
+            raise self._absent(data, case)
         folder = checkpoint.folder(f"{self.name}/{name}")
         print(f"{name}: ", end="")
         history = fit(model, train_set, test_set, config, run=folder, snapshots=epochs_judged)
@@ -281,25 +298,27 @@ def _itself(x):
     return x
 
 
-class _NoPictures:
-    config = None
-
-
-def _published(folder: Path, key: dict, epochs: int, judged: list[int]) -> tuple[dict, dict] | None:
-    """(record, scores) of a training of this key and length, None where there is no such."""
+def _published(folder: Path, epochs: int, judged: list[int]) -> tuple[dict, dict] | None:
+    """(record, scores) of a training of this length, None where there is no such."""
     try:
         record, scores = (json.loads((folder / f"{part}.json").read_text()) for part in ("record", "scores"))
     except FileNotFoundError:
         return None
-    same = all(record["key"][part] == json.loads(json.dumps(value)) for part, value in key.items())
     complete = len(record["history"]) == epochs and all(str(epoch) in scores["epochs"] for epoch in judged)
-    return (record, scores["epochs"]) if same and complete else None
+    return (record, scores["epochs"]) if complete else None
+
+
+def _settings(key: dict) -> dict:
+    """A key but for the hashes of the pictures: a set may have grown since, and what is published then still counts."""
+    without = {part: {k: v for k, v in key[part].items() if k != "images"} for part in ("train_set", "test_set")}
+    return key | without
 
 
 def _judged(folder: Path, key: dict, model: nn.Module, judge, epochs: list[int], pairs: dict) -> dict:
     """The scores of the kept epochs; from the folder's scores.json where they are there already."""
     path = folder / "scores.json"
-    about = json.loads(json.dumps(dict(key=key, tests={name: getattr(p, "config", None) for name, p in pairs.items()})))
+    about = dict(key=key, tests={name: pairs.config for name, pairs in pairs.items()})
+    about = json.loads(json.dumps(about))
     if path.exists():
         known = json.loads(path.read_text())
         if known["about"] == about and all(str(epoch) in known["epochs"] for epoch in epochs):

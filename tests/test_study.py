@@ -90,15 +90,34 @@ def test_what_is_published_is_loaded_when_its_key_matches(tmp_path, folder, monk
             small(tmp_path, folder, **other).run({"mse": {}})
 
 
-def test_without_the_pictures_what_is_published_still_counts(tmp_path, folder, monkeypatch, capsys):
+def test_without_the_pictures_what_is_published_still_counts(tmp_path, folder, capsys):
     one = small(tmp_path, folder)
     one.run({"mse": {}})
     publish(one.name)
-    gone = str(tmp_path / "absent" / folder.rpartition("/")[2])
-    found = Study("runs", {gone: 24}, (0, 1), epochs=2, crop=16, widths=(4, 8)).run({"mse": {}})
-    assert "their pictures not here to compare" in capsys.readouterr().out and len(found[gone, "mse"]) == 2
-    with pytest.raises(FileNotFoundError, match="nothing published that fits 'l1'"):
-        Study("runs", {gone: 24}, (0,), epochs=2, crop=16, widths=(4, 8)).run({"l1": dict(config=dict(loss="l1"))})
+    gone = str(tmp_path / "absent" / Path(folder).name)
+    found = small(tmp_path, gone).run({"mse": {}})
+    assert "2 published, its pictures not here" in capsys.readouterr().out and len(found[gone, "mse"]) == 2
+    # but not for other settings than it was trained with
+    for other, recipe in [
+        ({}, dict(config=dict(loss="l1"))),
+        ({}, dict(count=4)),
+        (dict(sigma=0.1), {}),
+        (dict(crop=12), {}),
+        (dict(retrain=True), {}),
+    ]:
+        with pytest.raises(FileNotFoundError, match="nothing published that fits 'mse'"):
+            small(tmp_path, gone, **other).run({"mse": recipe})
+
+
+def test_of_a_set_that_has_changed_what_is_published_is_shown_and_named(tmp_path, folder, capsys):
+    one = small(tmp_path, folder)
+    one.run({"mse": {}})
+    publish(one.name)
+    other = tmp_path / "grown" / Path(folder).name
+    shutil.copytree(folder, other)
+    Image.open(other / "0.png").transpose(Image.Transpose.ROTATE_180).save(other / "1.png")
+    small(tmp_path, str(other)).run({"mse": {}})
+    assert "2 published, on other pictures than are here" in capsys.readouterr().out
 
 
 def test_a_case_is_judged_as_it_says(tmp_path, folder):
