@@ -109,7 +109,8 @@ def _window(side: int, mirrored: bool, like: Tensor) -> Tensor:
 
 def check_window(shape: tuple[int, ...]) -> None:
     if min(shape[-2:]) < WINDOW:
-        raise ValueError(f"SSIM needs at least {WINDOW}x{WINDOW} pixels for its window, got {list(shape)}; crop less")
+        size = list(shape[-2:])
+        raise ValueError(f"SSIM needs at least {WINDOW}x{WINDOW} pixels for its window, got {size}; crop less")
 
 
 def _bent(x: Tensor) -> Tensor:

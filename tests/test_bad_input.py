@@ -623,8 +623,9 @@ ARGUMENTS = [
     argument("sigma=inf", given(sigma=float("inf")), "sigma must be in [0, 1] units, got inf", "0.2 is"),
     *(
         argument(f"sigma={sigma!r}", given(sigma=sigma), "sigma must be a number in [0, 1]", "got ", "0.2 is 51/255")
-        for sigma in ("x", None, (0.1, 0.3), torch.tensor([0.1, 0.3]))
+        for sigma in ("x", None, torch.tensor([0.1, 0.3]))
     ),
+    argument("sigma from 0.3 to 0.1", given(sigma=(0.3, 0.1)), "(lowest, highest), got (0.3, 0.1)", "try sigma="),
     *(
         argument(f"noise seed={seed!r}", given(seed=seed), "seed must be a whole number >= 0", f"{seed!r}", "seed=0")
         for seed in (-1, 1.5, "x", None)

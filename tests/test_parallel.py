@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from src.data import CACHE, ROOT
+from src.device import device, precision
 from src.train import main
 
 EPOCHS = 40
@@ -79,16 +80,20 @@ def by_two(photos, tmp_path_factory):
 
 
 def test_two_processes_follow_one_to_rounding(by_one, by_two):
-    """The same global batch, noise, crops and order: the losses differ as sums in another order do."""
+    """The same global batch, noise, crops and order: the losses differ as sums in another order do.
+
+    In bfloat16 a sum's last bit is a 256th, so 40 epochs on they lie a thousand times further apart than in float32.
+    """
     one, two = history(by_one), history(by_two)
+    coarse = precision(device()) == torch.bfloat16
     assert [r["epoch"] for r in two] == list(range(1, EPOCHS + 1))
-    for name, tolerance in (("train_mse", 1e-4), ("psnr", 2e-4)):
+    for name, tolerance in (("train_mse", 2e-2 if coarse else 1e-4), ("psnr", 2e-3 if coarse else 2e-4)):
         a, b = (np.array([r[name] for r in h if name in r]) for h in (one, two))
         assert len(a) == len(b) and np.abs(a / b - 1).max() < tolerance
-        assert np.abs(a[:2] / b[:2] - 1).max() < 1e-6
+        assert np.abs(a[:2] / b[:2] - 1).max() < (1e-4 if coarse else 1e-6)
     weights = [torch.load(run / "state.pt", weights_only=True)["model"] for run in (by_one, by_two)]
     far = max((a - b).abs().max().item() for a, b in zip(*map(tensors, weights)))
-    assert 0 < far < 1e-2  # not a second run of the first
+    assert 0 < far < (5e-2 if coarse else 1e-2)  # not a second run of the first
     record = json.loads((by_two / "record.json").read_text())
     assert record["environment"]["processes"] == 2
 
