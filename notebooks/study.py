@@ -179,13 +179,9 @@ class Study:
             record, scores = known
             folder = PUBLISHED / Path(self.name).name / name
             result = Result(data, case, seed, folder, record["history"], scores, record["parameters"])
-            where = (
-                ""
-                if record["key"] == key
-                else ", on other pictures than are here"
-                if here
-                else ", its pictures not here"
-            )
+            where = ""
+            if record["key"] != key:
+                where = ", on other pictures than are here" if here else ", its pictures not here"
             return result, "published" + where
         if not here:
             raise self._absent(data, case)
@@ -221,7 +217,7 @@ def _cell(runs: list[Result], column: tuple) -> str:
     if column[0] == "parameters":
         return f"{runs[0].parameters:,}"
     places = {"psnr": 2, "seconds": 0, "mse": 5}.get(column[0], 4)
-    return stated(*_point(0, [run.score(*column) for run in runs])[1:], places)
+    return stated(*_spread([run.score(*column) for run in runs]), places)
 
 
 def average(runs: list[Result], *column) -> float:
@@ -231,7 +227,7 @@ def average(runs: list[Result], *column) -> float:
 
 def difference(runs: list[Result], others: list[Result], *column) -> tuple[float, float]:
     """(mean, standard deviation) over the seeds of runs' score less that of others, seed by seed."""
-    return _point(0, [a.score(*column) - b.score(*column) for a, b in zip(runs, others, strict=True)])[1:]
+    return _spread([a.score(*column) - b.score(*column) for a, b in zip(runs, others, strict=True)])
 
 
 def stated(middle: float, spread: float = 0.0, places: int = 2, sign: str = "") -> str:
@@ -239,31 +235,29 @@ def stated(middle: float, spread: float = 0.0, places: int = 2, sign: str = "") 
     return f"{middle:{sign}.{places}f}" + (f" ± {spread:.{places}f}" if spread else "")
 
 
-def dots(results: Results, *column, names: dict[str, str] = {}) -> dict[str, dict[str, tuple[float, float]]]:  # noqa: B006
-    """case -> data set -> (mean, standard deviation) of a score, as `plot_dots` takes it. names: what cases are called."""
+def dots(results: Results, *column) -> dict[str, dict[str, tuple[float, float]]]:
+    """case -> data set -> (mean, standard deviation) of a score, as `plot_dots` takes it."""
     rows = {}
     for (data, case), runs in results.items():
-        rows.setdefault(names.get(case, case), {})[Path(data).name] = _point(0, [run.score(*column) for run in runs])[
-            1:
-        ]
+        rows.setdefault(case, {})[Path(data).name] = _spread([run.score(*column) for run in runs])
     return rows
 
 
 def curve(runs: list[Result], measure: str = "psnr", test: str = "held_out") -> list[tuple[float, float, float]]:
     """(epoch, mean, standard deviation over the seeds) at each epoch that was judged."""
     epochs = [int(epoch) for epoch in runs[0].scores]
-    return [_point(epoch, [run.score(measure, test, epoch) for run in runs]) for epoch in epochs]
+    return [(epoch, *_spread([run.score(measure, test, epoch) for run in runs])) for epoch in epochs]
 
 
 def looks(runs: list[Result], figure: str = "psnr") -> list[tuple[float, float, float]]:
     """The same of a figure of the training's own history, at each epoch that has it; train_mse comes as PSNR in dB."""
     epochs = [entry["epoch"] for entry in runs[0].history if figure in entry]
     decibel = (lambda x: -10 * log10(x)) if figure == "train_mse" else float
-    return [_point(epoch, [decibel(run.history[epoch - 1][figure]) for run in runs]) for epoch in epochs]
+    return [(epoch, *_spread([decibel(run.history[epoch - 1][figure]) for run in runs])) for epoch in epochs]
 
 
-def _point(x: float, values: list[float]) -> tuple[float, float, float]:
-    return x, mean(values), stdev(values) if len(values) > 1 else 0.0
+def _spread(values: list[float]) -> tuple[float, float]:
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
 
 
 def baselines(data: str, seeds: tuple[int, ...]) -> dict[str, float]:

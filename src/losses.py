@@ -60,6 +60,8 @@ LOSSES: dict[str, Loss] = {
 def loss_function(loss: str | Loss) -> Loss:
     """The function of a name above, or the function itself; ValueError for what is neither."""
     if callable(loss):
+        if not hasattr(loss, "__name__"):  # a partial, say: a run's key could not tell it from another
+            raise ValueError(f"a loss of your own needs a name for the run's key, got {loss!r}; write it as a function")
         return loss
     name, colon, weight = str(loss).partition(":")
     try:

@@ -1,5 +1,7 @@
 """The losses against scikit-image and the published definition; zero at the goal, with a way there from anywhere."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -187,3 +189,8 @@ def test_the_loss_of_an_epoch_and_the_rates():
     ):
         with pytest.raises(ValueError, match=r"loss|schedule"):
             TrainConfig(**wrong)
+
+
+def test_a_loss_without_a_name_is_refused():
+    with pytest.raises(ValueError, match="needs a name for the run's key"):
+        TrainConfig(loss=partial(LOSSES["mix"], weight=0.5))
