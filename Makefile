@@ -29,7 +29,7 @@ lint: $(VENV)/installed  ## check src, tests and notebooks with ruff
 	@$(BIN)/ruff format --check src tests notebooks
 
 # looked at again when the drawing code changes: a set drawn by an older version is named, not used
-data/finger_numbers/about.json: src/finger_numbers.py src/hands.py src/scenes.py src/textures.py | $(VENV)/installed
+data/finger_numbers/about.json: src/finger_numbers.py src/drawn_set.py src/hands.py src/scenes.py src/textures.py | $(VENV)/installed
 	@$(BIN)/python -m src.data finger_numbers && touch $@
 
 # the virtual environment; installed into again whenever the pins change

@@ -7,6 +7,10 @@ The two data sets of the notebooks, made from the command line:
 
     python -m src.data finger_numbers
     python -m src.data sign_digits [--from FILE_OR_FOLDER_OR_URL] [--to DIR]
+
+and what the shipped denoiser was trained on:
+
+    python -m src.data drawn_photos
 """
 
 import argparse
@@ -246,6 +250,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m src.data", description="Make a data set.")
     commands = parser.add_subparsers(dest="name", required=True)
     commands.add_parser("finger_numbers", help="draw the 300 default pictures (offline)")
+    commands.add_parser("drawn_photos", help="draw the 2,000 pictures the shipped denoiser was trained on (offline)")
     digits = commands.add_parser("sign_digits", help="download 2,060 photos of hands")
     digits.add_argument("--from", dest="source", help="a zip, a folder or a URL instead")
     digits.add_argument("--to", help="target folder (default: data/sign_digits)")
@@ -253,6 +258,10 @@ def main(argv=None):
     try:
         if args.name == "finger_numbers":
             from src.finger_numbers import make
+
+            print(make())
+        elif args.name == "drawn_photos":
+            from src.drawn_photos import make
 
             print(make())
         else:

@@ -8,29 +8,15 @@ sleeve, stands in front of a room (src/scenes.py) and casts its shadow on it.
 The same seed gives the same bytes on every machine: see src/textures.py for the rules that ensure it.
 """
 
-import contextlib
 import functools
-import hashlib
-import json
 import math
-import multiprocessing
-import os
-import shutil
-import signal
-import sys
-import threading
-import time
-import uuid
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
-from tqdm import tqdm
 
+from .drawn_set import check, draw_set, save
 from .hands import TONES, paint, pose
-from .image_files import writing
 from .scenes import draw_scene
 from .textures import (
     MATERIALS,
@@ -58,13 +44,6 @@ def backdrop(number, scene, seed, size):
     room, focus = rng.random() < 0.9, max(0.0, uniform(rng, -0.1, 0.5))
     # At arm's length behind a hand, walls and tables show little of their grain (PROGRESS.md).
     return draw_scene(rng, round(1.3 * size), room, focus, texture=0.2, litter=0.7)
-
-
-def check(**arguments):
-    """ValueError unless each argument, given as (value, low, high), is a whole number in its range."""
-    for name, (value, low, high) in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-            raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}; try {name}={low}")
 
 
 def draw(number, scene, shot, seed=0, size=224):
@@ -143,44 +122,13 @@ def draw(number, scene, shot, seed=0, size=224):
 
 def draw_files(folder, number, scene, shots, seed, size):
     """Draw and save the shots of one scene; returns the sha256 of each one's pixels. Runs in a worker."""
-    digests = []
-    for shot in range(shots):
-        image, _ = draw(number, scene, shot, seed, size)
-        # compress_type=2 (Huffman codes only): no search for matches, which differs between zlib builds.
-        path = Path(folder) / CLASSES[number - 1] / f"scene{scene:02d}_{shot}.png"
-        Image.fromarray(image).save(path, compress_type=2)
-        digests.append(hashlib.sha256(image.tobytes()).hexdigest())
-    return digests
-
-
-def start_worker():
-    """Leave Ctrl-C to the parent, and end with it: a pool's worker would outlive a parent that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def follow():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def is_there(folder, wanted):
-    """True for a complete set as wanted, False for none; FileExistsError for anything else."""
-    try:
-        about = json.loads((folder / "about.json").read_text())
-    except (OSError, ValueError):
-        about = {}
-    if all(about.get(key) == value for key, value in wanted.items()):
-        return True
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-    if not folder.exists():
-        return False
-    found = {key: about.get(key) for key in wanted} if about else "no readable about.json"
-    raise FileExistsError(
-        f"{folder} holds another set: found {found}, expected {wanted}; "
-        f"delete the folder to draw it again, or pass another folder="
-    )
+    return [
+        save(
+            draw(number, scene, shot, seed, size)[0],
+            Path(folder) / CLASSES[number - 1] / f"scene{scene:02d}_{shot}.png",
+        )
+        for shot in range(shots)
+    ]
 
 
 def make(folder="data/finger_numbers", seed=0, scenes=10, shots=3, size=224, workers=None):
@@ -194,72 +142,13 @@ def make(folder="data/finger_numbers", seed=0, scenes=10, shots=3, size=224, wor
     cannot be written.
     """
     check(seed=(seed, 0, 2**63), scenes=(scenes, 1, 100), shots=(shots, 1, 10), size=(size, 16, 2048))
-    check(workers=(1 if workers is None else workers, 1, 256))
-    folder = Path(__file__).resolve().parents[1] / folder
     seed, scenes, shots, size = int(seed), int(scenes), int(shots), int(size)
     count = len(CLASSES) * scenes * shots
     wanted = dict(seed=seed, version=VERSION, scenes=scenes, shots=shots, size=size, count=count)
-    for leftover in folder.parent.glob(f".{folder.name}~*"):
-        # A run that was killed left it, for a living one touches its folder after every scene.
-        with contextlib.suppress(FileNotFoundError):  # renamed by its run meanwhile
-            if time.time() - leftover.stat().st_mtime > 60:
-                shutil.rmtree(leftover, ignore_errors=True)
-    if is_there(folder, wanted):
-        return folder
-    # All pictures go into a sibling folder that is renamed at the end: a set is whole or absent.
-    unfinished = folder.with_name(f".{folder.name}~{uuid.uuid4().hex}")
-    try:
-        unfinished.mkdir(parents=True)
-        for name in CLASSES:
-            (unfinished / name).mkdir()
-        jobs = [
-            (str(unfinished), number, scene, shots, seed, size)
-            for number in range(1, len(CLASSES) + 1)
-            for scene in range(scenes)
-        ]
-        digests = {}
-        with tqdm(total=count, desc="drawing hands", unit="picture", file=sys.stdout) as bar:
-
-            def done(job, result):
-                digests[job] = result
-                os.utime(unfinished)
-                bar.update(shots)
-
-            if workers == 1:
-                for job in jobs:
-                    done(job, draw_files(*job))
-            else:  # spawn works alike on Linux, macOS and Windows, and beside torch's threads
-                pool = ProcessPoolExecutor(
-                    workers or min(os.cpu_count() or 1, 8), multiprocessing.get_context("spawn"), start_worker
-                )
-                try:
-                    futures = {pool.submit(draw_files, *job): job for job in jobs}
-                    for future in as_completed(futures):
-                        done(futures[future], future.result())
-                finally:
-                    pool.shutdown(cancel_futures=True)
-        groups = [f"{CLASSES[number - 1]}/scene{scene:02d}" for _, number, scene, *_ in jobs]
-        rows = ["file,group"] + [f"{group}_{shot}.png,{group}" for group in groups for shot in range(shots)]
-        (unfinished / "groups.csv").write_text("\n".join(rows) + "\n", newline="\n")
-        everything = "".join(digest for job in jobs for digest in digests[job])
-        about = dict(wanted, sha256=hashlib.sha256(everything.encode()).hexdigest())
-        (unfinished / "about.json").write_text(json.dumps(about, indent=1) + "\n", newline="\n")
-        try:
-            unfinished.rename(folder)
-        except OSError:  # another process was faster: its set is the same, byte for byte
-            if not is_there(folder, wanted):
-                raise
-    except BrokenProcessPool:
-        raise RuntimeError(
-            "a drawing process died: expected make() to be called from a notebook or under "
-            '`if __name__ == "__main__":`; or pass workers=1'
-        ) from None
-    except OSError as error:
-        with writing(folder):
-            raise error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+    jobs = [(number, scene, shots, seed, size) for number in range(1, len(CLASSES) + 1) for scene in range(scenes)]
+    groups = [f"{CLASSES[number - 1]}/scene{scene:02d}" for number, scene, *_ in jobs]
+    groups = [(f"{group}_{shot}.png", group) for group in groups for shot in range(shots)]
+    return draw_set(folder, wanted, draw_files, jobs, "drawing hands", workers, groups)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ class TrainConfig:
     loss_after      (50, "l1"): from epoch 51 on, this loss
     schedule        "sqrt": as `decay` says. "cosine": the rates fall to 0 along half a cosine over `epochs`, so a
                     run of 100 is no longer the first part of one of 2000, and cannot be continued to it
+    cooldown        the last epochs, over which the rates fall to 0 besides, along a line: the end that a long training
+                    wants. Up to there the run is that without a cooldown, bit by bit; it cannot be continued
     """
 
     epochs: int = 100
@@ -67,13 +69,14 @@ class TrainConfig:
     loss: str | Loss = "mse"
     loss_after: tuple[int, str | Loss] | None = None
     schedule: str = "sqrt"
+    cooldown: int = 0
 
     def __post_init__(self):
         for name in ("epochs", "batch", "decay", "evaluate_every"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-        for name in ("warmup", "seed"):
+        for name in ("warmup", "seed", "cooldown"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} must be a whole number >= 0, got {value!r}")
@@ -92,6 +95,8 @@ class TrainConfig:
             if len(after) != 2 or not isinstance(after[0], int) or after[0] < 1:
                 raise ValueError(f'loss_after must be (epoch, loss), got {self.loss_after!r}; try (50, "l1")')
             loss_function(after[1])
+        if self.cooldown > self.epochs:
+            raise ValueError(f"cooldown must be at most the {self.epochs} epochs, got {self.cooldown}; try a quarter")
         if self.schedule not in ("sqrt", "cosine"):
             raise ValueError(f'schedule must be "sqrt" or "cosine", got {self.schedule!r}')
 
@@ -105,13 +110,17 @@ class TrainConfig:
         falling = 1 / math.sqrt(1 + step / self.decay)
         if self.schedule == "cosine":
             falling = (1 + math.cos(math.pi * min(1, step / steps))) / 2
+        if self.cooldown:
+            falling *= min(1.0, max(0.0, 1 - step / steps) * self.epochs / self.cooldown)
         return min(1.0, step / max(1, self.warmup)) * falling
 
     def key(self) -> dict:
         """What of it decides the weights after an epoch, as plain numbers and strings: goes into a run's key."""
         settings = asdict(self)
-        if self.schedule == "sqrt":
+        if self.schedule == "sqrt" and not self.cooldown:
             del settings["epochs"]  # see `decay`
+        if not self.cooldown:
+            del settings["cooldown"]  # runs from before it have the same key
         named = lambda loss: getattr(loss, "__name__", loss)  # noqa: E731
         settings["loss"] = named(self.loss)
         settings["loss_after"] = self.loss_after and [self.loss_after[0], named(self.loss_after[1])]

@@ -2,6 +2,8 @@
 
     "mse"      mean (denoised - clean)^2                             the default: it is what PSNR measures
     "l1"       mean |denoised - clean|
+    "psnr"     mean over the pictures of ln(1 + MSE / 1e-5): a decibel counts the same in quiet noise as in loud, of
+               which MSE sees little else. Under an error of 0.8 of 255 grey levels it turns into MSE
     "ssim"     1 - SSIM
     "ms_ssim"  1 - MS-SSIM, by as many scales as the crop holds: 5 from 176 pixels, 3 at 64, 1 under 22
     "mix"      0.84 (1 - MS-SSIM) + 0.16 L1; "mix:0.025" with another weight
@@ -22,12 +24,18 @@ goal). The structural ones raise ValueError under 11x11.
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .metrics import check_window, multiscale, similarity
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def psnr_loss(denoised: Tensor, clean: Tensor) -> Tensor:
+    """ln(1 + MSE / 1e-5) of each picture, averaged: PSNR with its sign turned and its pole filled in."""
+    return torch.log1p((denoised - clean).square().mean(dim=(1, 2, 3)) / 1e-5).mean()
 
 
 def ssim_loss(denoised: Tensor, clean: Tensor) -> Tensor:
@@ -51,6 +59,7 @@ def mix_loss(denoised: Tensor, clean: Tensor, weight: float = 0.84) -> Tensor:
 LOSSES: dict[str, Loss] = {
     "mse": F.mse_loss,
     "l1": F.l1_loss,
+    "psnr": psnr_loss,
     "ssim": ssim_loss,
     "ms_ssim": ms_ssim_loss,
     "mix": mix_loss,

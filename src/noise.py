@@ -11,6 +11,8 @@ from torch.utils.data import Dataset
 
 from .data import ImageSet
 
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # of red, green and blue in grey (ITU-R 601)
+
 
 def check_sigma(sigma: float) -> float:
     """sigma as a float; ValueError unless it lies in [0, 1], the unit of the images."""
@@ -46,6 +48,8 @@ class GaussianNoiseDataset(Dataset):
     crop    side in pixels of a square cut out at random, at most H and W; None: the whole image
     flip    True: one of the eight flips and quarter turns, at random. Turning the picture
             before the noise comes is harmless; turning it after would be the bug of 2021
+    grey    share in [0, 1] of the pairs shown as a grey picture is: luma (ITU-R 601) in all three channels,
+            and the same noise in them. A network trained on some denoises both kinds
 
     Everything random about a pair is a function of (seed, epoch, index) alone: not of the
     batch size, the order, the number of workers or processes, or of any global generator.
@@ -65,6 +69,7 @@ class GaussianNoiseDataset(Dataset):
         clip: bool = False,
         crop: int | None = None,
         flip: bool = False,
+        grey: float = 0,
     ):
         self.images = images if isinstance(images, ImageSet) else ImageSet.from_pixels(_to_uint8(images))
         self.sigma = check_sigma_range(sigma)
@@ -78,7 +83,13 @@ class GaussianNoiseDataset(Dataset):
                 f"crop must be between 1 and {shortest}, the images' shorter side, got {crop!r}; "
                 f"try crop={shortest}, or None for the whole image"
             )
-        self.seed, self.fixed, self.clip, self.crop, self.flip = seed, fixed, clip, crop, flip
+        if not isinstance(grey, (int, float)) or not 0 <= grey <= 1:
+            raise ValueError(f"grey must be a share in [0, 1], got {grey!r}; try grey=0.25")
+        if grey and self.images.shape[1] != 3:
+            raise ValueError(
+                f"grey is a share of colour pairs, got pictures of {self.images.shape[1]} channel; leave it"
+            )
+        self.seed, self.fixed, self.clip, self.crop, self.flip, self.grey = seed, fixed, clip, crop, flip, grey
         self.epoch = 0
 
     @property
@@ -87,6 +98,7 @@ class GaussianNoiseDataset(Dataset):
         return dict(
             images=self.images.digest, count=len(self), sigma=self.sigma, seed=self.seed,
             fixed=self.fixed, clip=self.clip, crop=self.crop, flip=self.flip,
+            **({"grey": self.grey} if self.grey else {}),  # runs from before it have the same key
         )  # fmt: skip
 
     @property
@@ -164,7 +176,10 @@ class GaussianNoiseDataset(Dataset):
         random = self._random(index)
         np.divide(self._cut(random, image), np.float32(255), out=clean)
         sigma = random.uniform(*self.sigma) if isinstance(self.sigma, tuple) else self.sigma
+        grey = self.grey > 0 and random.random() < self.grey
         random.standard_normal(dtype=np.float32, out=normal)
+        if grey:
+            clean[:], normal[1:] = np.tensordot(LUMA, clean, 1), normal[0]
         return sigma
 
 

@@ -254,6 +254,12 @@ def draw_scene(rng, size=128, room=None, focus=None, texture=1, litter=1):
         canvas.clutter(350, smallest, 0.35 * side)
         canvas.blur(far // 3)
         canvas.clutter(200, smallest, 0.2 * side)
+    return finished(canvas, size)
+
+
+def finished(canvas, size):
+    """The canvas, drawn at twice the size, as a camera's picture of it: uint8 [size, size, 3]."""
+    rng = canvas.rng
     p = sharpen(half(canvas.pixels), uniform(rng, 0.3, 1.1))
     # Light falls off across the picture; tint and exposure are the lamp's and the camera's.
     (c, s), fall, at = canvas.light, uniform(rng, 0.1, 0.7) / size, np.arange(size, dtype=np.float32) - size / 2

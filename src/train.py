@@ -172,7 +172,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--most-train", type=int, default=300, help="pictures to train on at the most")
     parser.add_argument("--most-held-out", type=int, default=60, help="pictures to test on at the most")
     parser.add_argument("--held-out", type=number, default=0.2, help="share of the pictures held out")
-    parser.add_argument("--sigma", type=number, default=0.2, help="deviation of the noise, 0..1; 25/255 is understood")
+    parser.add_argument(
+        "--sigma",
+        type=number,
+        nargs="+",
+        default=[0.2],
+        metavar="SIGMA",
+        help="deviation of the noise, 0..1; 25/255 is understood; two: lowest and highest of a range",
+    )
+    parser.add_argument("--grey", type=number, default=0.0, help="share of the pairs shown in grey")
     parser.add_argument("--crop", type=int, default=64, help="side in pixels of the squares trained on")
     parser.add_argument("--widths", type=int, nargs="+", default=UNet().config["widths"], help="channels of each level")
     parser.add_argument("--run", default="train", help="folder below checkpoints/")
@@ -191,9 +199,10 @@ def main(argv: list[str] | None = None) -> int:
             trained_on, held_out = split_images(images, arguments.held_out, arguments.seed)
             trained_on = trained_on.sample(arguments.most_train, arguments.seed)
             held_out = held_out.sample(arguments.most_held_out, arguments.seed)
-            noise = dict(sigma=arguments.sigma, seed=arguments.seed)
-            train_set = GaussianNoiseDataset(trained_on, **noise, crop=arguments.crop, flip=True)
-            test_set = GaussianNoiseDataset(held_out, arguments.sigma, arguments.seed + 1, fixed=True)
+            sigma = arguments.sigma[0] if len(arguments.sigma) == 1 else tuple(arguments.sigma)
+            noise = dict(sigma=sigma, grey=arguments.grey)
+            train_set = GaussianNoiseDataset(trained_on, seed=arguments.seed, crop=arguments.crop, flip=True, **noise)
+            test_set = GaussianNoiseDataset(held_out, seed=arguments.seed + 1, fixed=True, **noise)
             model = UNet(images.shape[1], arguments.widths, seed=arguments.seed)
             history = fit(model, train_set, test_set, config, arguments.run, arguments.snapshots)
             if parallel.rank() == 0:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import kstest
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,7 +24,7 @@ def all_pairs(pairs, batch, workers=0, order=None):
     return noisy[back], clean[back]
 
 
-@pytest.mark.parametrize("extra", [dict(), dict(crop=9, flip=True), dict(clip=True, flip=True)])
+@pytest.mark.parametrize("extra", [dict(), dict(crop=9, flip=True), dict(clip=True, flip=True), dict(grey=0.5)])
 def test_equal_for_every_batch_size_order_and_worker_count(extra):
     pairs = GaussianNoiseDataset(images(), sigma=0.2, seed=3, **extra)
     pairs.set_epoch(5)
@@ -146,3 +147,30 @@ def test_cut_shows_the_same_part_of_another_array():
         whole = pairs.images.pixels[index].numpy()
         assert np.array_equal(pairs.cut(index, whole) / np.float32(255), pairs[index][1].numpy())
         assert np.array_equal(pairs.cut(index - 12, whole), pairs.cut(index, whole))
+
+
+def test_a_share_of_the_pairs_is_grey():
+    """Clean as Pillow's conversion to grey has it, within its rounding; one noise in all three channels."""
+    colour = images(400, (8, 8))
+    noisy, clean = GaussianNoiseDataset(colour, sigma=0.1, grey=0.3).batch(list(range(400)))
+    grey = (clean == clean[:, :1]).all(dim=(1, 2, 3))
+    assert 80 < grey.sum() < 160  # 120 expected, deviation 9
+    noise = noisy - clean
+    torch.testing.assert_close(noise[grey, 0], noise[grey, 2], rtol=0, atol=1e-6)
+    assert noise[grey].std().item() == pytest.approx(0.1, rel=0.05)
+    for index in grey.nonzero().flatten()[:5].tolist():
+        image = Image.fromarray(colour.pixels[index].permute(1, 2, 0).numpy())
+        assert np.abs(clean[index, 0].numpy() * 255 - np.asarray(image.convert("L"))).max() < 1
+    plain = GaussianNoiseDataset(colour, sigma=0.1).batch(list(range(400)))[1]
+    assert torch.equal(clean[~grey], plain[~grey])
+
+
+@pytest.mark.parametrize("grey", [-0.1, 1.5, "all"])
+def test_grey_must_be_a_share(grey):
+    with pytest.raises(ValueError, match="grey must be a share"):
+        GaussianNoiseDataset(images(), grey=grey)
+
+
+def test_grey_pictures_have_no_colour_to_take():
+    with pytest.raises(ValueError, match="1 channel"):
+        GaussianNoiseDataset(torch.rand(2, 1, 8, 8), grey=0.5)

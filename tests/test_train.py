@@ -429,6 +429,22 @@ def test_a_loss_that_changes_is_the_first_one_until_then(tmp_path):
     assert ["train_loss" in record for record in records] == [False, False, True]
 
 
+def test_a_cooldown_is_the_end_of_a_run_without_one(tmp_path):
+    model, train_set, test_set, _ = small()
+    plain, cooled = TrainConfig(epochs=4, batch=4), TrainConfig(epochs=4, batch=4, cooldown=2)
+    ratios = [cooled.rate(step, 40) / plain.rate(step, 40) for step in range(1, 41)]
+    assert ratios[:20] == [1.0] * 20 and np.allclose(ratios[20:], np.linspace(1, 0, 21)[1:])
+    without = fit(model, train_set, test_set, plain, run=tmp_path / "plain")
+    ended = fit(model, train_set, test_set, cooled, run=tmp_path / "cooled")
+    errors = [[entry["train_mse"] for entry in history] for history in (without, ended)]
+    # the third epoch's first steps have a rate that falls already
+    assert errors[0][:2] == errors[1][:2] and errors[0][3] != errors[1][3]
+    with pytest.raises(ValueError, match=r"config.epochs is 4, not 5"):
+        fit(model, train_set, test_set, replace(cooled, epochs=5), run=tmp_path / "cooled")
+    with pytest.raises(ValueError, match="cooldown must be at most the 4 epochs, got 5"):
+        TrainConfig(epochs=4, cooldown=5)
+
+
 def test_a_cosine_run_is_of_one_length_only(tmp_path):
     model, train_set, test_set, _ = small()
     rates = [TrainConfig(epochs=2, schedule="cosine", warmup=0).rate(step, 10) for step in range(1, 11)]

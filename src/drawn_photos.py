@@ -1,0 +1,149 @@
+"""The pictures that the shipped denoiser is trained on: drawn, with the statistics of photographs, no photo used.
+
+    python -m src.data drawn_photos        # writes data/drawn_photos/00000.png ..., 2,000 pictures
+
+scenes.py piles up things; here are the outdoors and the camera, each of which was measured (PROGRESS.md): things
+closer by and more of one surface, textures of all kinds of roughness, colours as pale as they mostly are, and the
+colour blurred where the brightness is not, as by demosaicing and JPEG.
+The same seed gives the same bytes on every machine: see src/textures.py for the rules that ensure it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from .drawn_set import check, draw_set, save
+from .scenes import Painter, draw_scene, finished
+from .textures import (
+    CLOUD,
+    FIBRE,
+    GREENS,
+    MARBLE,
+    ROUGH,
+    TILE,
+    WALLS,
+    WOODS,
+    pick,
+    pink_noise,
+    smooth,
+    turn,
+    uniform,
+    window,
+)
+
+VERSION = 1  # raise it whenever a change alters a pixel
+
+
+def draw_photo(rng, size=256):
+    """One picture. Args: rng, np.random.Generator; size, side in pixels, 16 to 512. Returns uint8 [size, size, 3]."""
+    if int(size) != size or not 16 <= size <= TILE:
+        raise ValueError(f"size must be a whole number of pixels from 16 to {TILE}, got {size}; try size=256")
+    size = int(size)
+    # The nearer a thing, the larger it is and the less detail it has: most pictures are enlarged parts of scenes.
+    zoom = 1 + 1.5 * rng.random() * rng.random() if rng.random() < 0.7 else 1.0
+    drawn, texture = max(16, round(size / zoom)), 1.1 * rng.random()
+    image = outdoors(rng, drawn, texture) if rng.random() < 0.3 else draw_scene(rng, drawn, texture=texture)
+    if drawn < size:
+        image = window(image, 0.0, 0.0, (drawn - 1) / size, size)
+    image = image.astype(np.float32)
+    if rng.random() < 0.5:
+        image = grained(rng, image)
+    return camera(rng, image)
+
+
+def outdoors(rng, size, texture):
+    """Sky, hills, water or ground, trees and grass, uint8 [size, size, 3]."""
+    side = 2 * size
+    canvas, y = Painter(rng, side, texture), uniform(rng, 0.15, 0.75) * side
+    pale = np.array((150, 180, 215), np.float32) * uniform(rng, 0.6, 1.15)
+    canvas.paint("box", y / 2, side / 2, side, side, 90, CLOUD, uniform(rng, 0, 0.25), pale, zoom=uniform(rng, 0.5, 1))
+    canvas.blur(int(rng.integers(2, 9)))
+    for _ in range(int(rng.integers(1, 5))):
+        kind, at = pick(rng, ("blob", "ellipse", "polygon")), uniform(rng, 0, 1) * side
+        high, wide = uniform(rng, 0.05, 0.4) * side, uniform(rng, 0.2, 0.9) * side
+        canvas.paint(kind, y + 0.5 * high, at, wide, high, 0, pick(rng, (CLOUD, ROUGH, MARBLE, FIBRE)), None,
+                     canvas.colour(GREENS + WALLS), zoom=uniform(rng, 0.8, 2.5))  # fmt: skip
+    canvas.blur(round(max(0.0, uniform(rng, -0.5, 0.5)) * side / 60))
+    ground = pick(rng, ((ROUGH, GREENS), (FIBRE, GREENS), (CLOUD, WALLS), (ROUGH, WALLS), (FIBRE, WALLS)))
+    plane = y + side, side / 2, 2 * side, side, uniform(rng, -2, 2)
+    canvas.paint("box", *plane, ground[0], uniform(rng, 0.05, 0.5), canvas.colour(ground[1]), horizon=y - 0.1 * side)
+    for _ in range(int(rng.integers(0, 4))):
+        tree(canvas, y)
+    canvas.clutter(uniform(rng, 0, 80), 3, 0.3 * side, low=y / side)
+    if rng.random() < 0.6:
+        strokes(canvas, y)
+    return finished(canvas, size)
+
+
+def tree(canvas, y):
+    """A trunk and a crown of some hundred leaves; or the crown alone, a bush."""
+    rng, side = canvas.rng, canvas.side
+    foot, x = y + uniform(rng, 0, 0.3) * side, rng.random() * side
+    tall, crown = uniform(rng, 0.05, 0.35) * side, uniform(rng, 0.08, 0.35) * side
+    if rng.random() < 0.7:
+        canvas.paint("line", foot - tall, x, 1.3 * tall, 0.06 * tall, 90, FIBRE, 0.3, canvas.colour(WOODS))
+    leaf, green = uniform(rng, 2, 9), canvas.colour(GREENS)
+    for _ in range(int(rng.integers(150, 500))):
+        (c, s), far = turn(uniform(rng, 0, 360)), crown * (1 - rng.random() * rng.random())
+        light = 0.7 + 0.5 * rng.random() - 0.25 * s * far / crown
+        at = foot - 2 * tall + 0.8 * far * s, x + far * c, leaf, leaf * uniform(rng, 0.3, 0.9), uniform(rng, 0, 360)
+        canvas.paint("ellipse", *at, ROUGH, 0.1, green * light)
+
+
+def strokes(canvas, y):
+    """Grass, hair, reeds or twigs: many thin lines of about one direction and colour."""
+    rng, side = canvas.rng, canvas.side
+    lean, spread, colour = uniform(rng, 0, 180), uniform(rng, 5, 40), canvas.colour(GREENS + WOODS + WALLS)
+    long, thin = uniform(rng, 0.02, 0.1) * side, uniform(rng, 0.8, 2.5)
+    left, wide = uniform(rng, -0.3, 0.7) * side, uniform(rng, 0.2, 1) * side
+    for _ in range(int(rng.integers(200, 900))):
+        at = uniform(rng, y, 1.05 * side), left + wide * rng.random(), long * uniform(rng, 0.4, 1), thin
+        light = 0.5 + 0.8 * rng.random()
+        canvas.paint("line", *at, lean + spread * uniform(rng, -1, 1), CLOUD, 0.05, colour * light)
+
+
+def grained(rng, image):
+    """Fine textures laid over parts of a picture, darkening and lightening what is there; float32 [H, W, 3]."""
+    y, x = np.arange(len(image), dtype=np.float32)[:, None], np.arange(len(image), dtype=np.float32)[None]
+    for _ in range(int(rng.integers(1, 4))):
+        kind, falloff = int(rng.integers(4)), uniform(rng, 0.7, 1.5)
+        stretch = 2 ** int(rng.integers(0, 4)) if kind == 1 else 1  # 1: fibres
+        grain = pink_noise(rng, 1, 2 ** int(rng.integers(2, 6)), stretch, falloff)
+        grain = np.abs(grain) * 1.5 - 1 if kind == 2 else grain  # 2: ridges
+        grain = np.clip(grain * 2, -1, 1) if kind == 3 else grain  # 3: patches
+        (c, s), zoom = turn(uniform(rng, 0, 360)), uniform(rng, 0.7, 1.6)
+        i = np.floor((y * c - x * s) * zoom + 64 * TILE).astype(np.int32) & (TILE - 1)
+        j = np.floor((x * c + y * s) * zoom + 64 * TILE).astype(np.int32) & (TILE - 1)
+        where = pink_noise(rng, 32, 128, falloff=0.8)[: len(image), : len(image)] * 3 + uniform(rng, -1, 1)
+        strength = 0.25 * rng.random() * rng.random()
+        image = image * (1 + smooth(where) * grain[i, j] * strength)[..., None]
+    return image
+
+
+def camera(rng, image):
+    """float32 [H, W, 3] in [0, 255] to uint8: its colours paled by a draw and blurred by a pixel or two."""
+    grey = image[..., 0] * np.float32(0.299) + image[..., 1] * np.float32(0.587) + image[..., 2] * np.float32(0.114)
+    colour, radius, pale = image - grey[..., None], int(rng.integers(0, 3)), np.float32(uniform(rng, 0.15, 1))
+    if radius:
+        moved = Image.fromarray((np.clip(colour + 128, 0, 255) + 0.5).astype(np.uint8))
+        colour = np.asarray(moved.filter(ImageFilter.BoxBlur(radius))).astype(np.float32) - 128
+    return (np.clip(grey[..., None] + pale * colour, 0, 255) + 0.5).astype(np.uint8)
+
+
+def draw_file(folder, index, seed, size):
+    """Draw and save one picture; returns the sha256 of its pixels. Runs in a worker."""
+    image = draw_photo(np.random.default_rng([seed, index]), size)
+    return [save(image, Path(folder) / f"{index:05d}.png")]
+
+
+def make(folder="data/drawn_photos", seed=0, count=2000, size=256, workers=None):
+    """Draw the pictures into a folder, unless they are there already; all or nothing, see drawn_set.draw_set.
+
+    Args: folder, relative to the project's root or absolute; seed; count of pictures; size, side in pixels;
+    workers, processes (None: one a core, at most 8). Returns: the folder's Path.
+    """
+    check(seed=(seed, 0, 2**63), count=(count, 1, 100_000), size=(size, 16, TILE))
+    wanted = dict(seed=int(seed), version=VERSION, size=int(size), count=int(count))
+    jobs = [(index, int(seed), int(size)) for index in range(int(count))]
+    return draw_set(folder, wanted, draw_file, jobs, "drawing photos", workers)

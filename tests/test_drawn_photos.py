@@ -1,0 +1,77 @@
+"""The drawn photos: the same bytes everywhere, endless, and with some of the statistics of photographs."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from skimage import data
+
+from src import load_images
+from src.drawn_photos import draw_photo, make, outdoors
+
+EXPECTED = "32005873e0576612bf81f6d3eaac9b938627af9190bfeea01d2fcf48d601810b"  # of the pictures of VERSION 1
+
+
+def photos(count=12, size=96, seed=3):
+    return [draw_photo(np.random.default_rng([seed, i]), size) for i in range(count)]
+
+
+def test_the_same_seed_gives_these_bytes():
+    drawn = b"".join(image.tobytes() for image in photos())
+    assert hashlib.sha256(drawn).hexdigest() == EXPECTED, "raise VERSION with the pictures"
+
+
+def test_pictures_differ_and_fill_their_range():
+    drawn = np.stack(photos())
+    assert drawn.shape == (12, 96, 96, 3) and drawn.dtype == np.uint8
+    assert len({image.tobytes() for image in drawn}) == 12
+    assert all(image.std() > 8 for image in drawn)
+
+
+def spectrum(image):
+    """Slope of log power over log frequency between 1/32 and 1/4 of a 96 x 96 part's brightness."""
+    grey = image[:96, :96].astype(float) @ [0.299, 0.587, 0.114]
+    window = np.hanning(96)[:, None] * np.hanning(96)
+    power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
+    frequency = np.hypot(np.fft.fftfreq(96)[:, None], np.fft.fftfreq(96))
+    inside = (frequency > 1 / 32) & (frequency < 1 / 4)
+    return np.polyfit(np.log(frequency[inside]), np.log(power[inside] + 1e-9), 1)[0]
+
+
+def chroma(image):
+    """Energy of the colour's edges over that of the brightness's."""
+    x = image.astype(float)
+    grey = x @ [0.299, 0.587, 0.114]
+    colour = x - grey[..., None]
+    return (np.diff(colour, axis=1) ** 2).sum() / (np.diff(grey, axis=1) ** 2).sum()
+
+
+def test_statistics_beside_photographs():
+    """A natural picture's power falls about as 1/f^2 (Field 1987), and its edges are mostly in the brightness."""
+    real = [data.astronaut()[50:], data.chelsea()[40:, 60:], data.coffee()[100:, 100:], data.rocket()[:, 200:]]
+    drawn = photos(24)
+    assert abs(np.mean([*map(spectrum, drawn)]) - np.mean([*map(spectrum, real)])) < 0.8
+    assert np.median([*map(chroma, drawn)]) < 2.5 * np.median([*map(chroma, real)])
+
+
+def test_outdoors_has_a_smooth_sky_over_a_rough_ground():
+    """The differences of neighbours, over 16 pictures: the highest rows against the lowest."""
+    images = [outdoors(np.random.default_rng(i), 96, 1.0).astype(float) for i in range(16)]
+    rough = lambda rows: np.mean([np.abs(np.diff(image[rows], axis=1)).mean() for image in images])  # noqa: E731
+    assert rough(slice(0, 12)) < 0.6 * rough(slice(84, 96))
+
+
+def test_a_set_is_written_whole_and_only_once(tmp_path):
+    folder = make(tmp_path / "set", count=3, size=32, workers=1)
+    assert len(load_images(folder, cache=tmp_path / "cache")) == 3
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert make(tmp_path / "set", count=3, size=32, workers=1) == folder
+    with pytest.raises(FileExistsError, match="another set"):
+        make(tmp_path / "set", count=4, size=32, workers=1)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("size", [15, 513, 20.5])
+def test_sizes_it_cannot_draw(size):
+    with pytest.raises(ValueError, match="size must be a whole number"):
+        draw_photo(np.random.default_rng(0), size)
