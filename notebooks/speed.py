@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from src import GaussianNoiseDataset, ImageSet, TrainConfig, psnr, train
 from src.data import find_folder
 from src.device import device
-from src.evaluate import _bm3d, _nlm, denoise_batches
+from src.evaluate import bm3d, denoise_batches, nlm
 
 TV_WEIGHTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
@@ -229,13 +229,13 @@ def quality(method: nn.Module | Callable, test_set: GaussianNoiseDataset, repeat
 def classical(test_set: GaussianNoiseDataset, repeats: int) -> dict[str, tuple[float, float]]:
     """`quality` of the filters, which are told sigma: TV at the weight best for these pictures, BM3D and wavelets if
     installed; BM3D, the slow one, once."""
-    found = {"nlm": quality(_nlm, test_set, repeats)}
+    found = {"nlm": quality(nlm, test_set, repeats)}
     tried = {weight: quality(partial(_tv, weight=weight), test_set, 1)[1] for weight in TV_WEIGHTS}
     found["tv"] = quality(partial(_tv, weight=max(tried, key=tried.get)), test_set, repeats)
     if find_spec("pywt"):
         found["wavelet"] = quality(_wavelet, test_set, repeats)
     if find_spec("bm3d"):
-        found["bm3d"] = quality(_bm3d, test_set, 1)
+        found["bm3d"] = quality(bm3d, test_set, 1)
     return found
 
 

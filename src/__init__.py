@@ -21,6 +21,7 @@ warnings.filterwarnings("ignore", r"'src\.", RuntimeWarning, "runpy")
 from .autoencoder import Autoencoder
 from .checkpoint import load_snapshot
 from .data import ImageSet, load_images, split_images
+from .denoise import denoise, load_denoiser
 from .dncnn import DnCNN
 from .evaluate import Scores, evaluate
 from .metrics import ms_ssim, psnr, ssim
@@ -37,8 +38,10 @@ __all__ = [
     "Scores",
     "TrainConfig",
     "UNet",
+    "denoise",
     "evaluate",
     "fit",
+    "load_denoiser",
     "load_images",
     "load_snapshot",
     "ms_ssim",

@@ -29,6 +29,7 @@ class DnCNN(nn.Module):
         if not isinstance(seed, int):
             raise ValueError(f"seed must be a whole number, got {seed!r}; try seed=0")
         self.config = dict(channels=channels, depth=depth, width=width, seed=seed)
+        self.reach = depth  # in pixels, one a convolution: `denoise` works in tiles
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._build(channels, depth, width)

@@ -97,7 +97,7 @@ def evaluate(
     if baselines:
         blurred = [gaussian_blur(noisy, kernel_size=[13, 13], sigma=[s, s]).clamp(0, 1) for s in BLURS]
         denoised["blur"] = max(blurred, key=lambda image: psnr(image, clean).mean())
-        filters = {"nlm": _nlm, "bm3d": _bm3d} if find_spec("bm3d") else {"nlm": _nlm}
+        filters = {"nlm": nlm, "bm3d": bm3d} if find_spec("bm3d") else {"nlm": nlm}
         for name, filter in filters.items():
             bar = tqdm(noisy, desc=name, leave=False, disable=None)
             denoised[name] = torch.stack([filter(image, test_set.sigma) for image in bar]).clamp(0, 1)
@@ -127,8 +127,9 @@ def _figures(per_image: dict[str, Tensor]) -> dict:
     }
 
 
-def _nlm(noisy: Tensor, sigma: float) -> Tensor:
-    """h = 0.8 sigma and 5x5 patches within 13x13, scikit-image's advice for its fast mode."""
+def nlm(noisy: Tensor, sigma: float) -> Tensor:
+    """Non-local means of a float32 [C, H, W] in [0, 1]: h = 0.8 sigma, 5x5 patches within 13x13, as scikit-image
+    advises for its fast mode."""
     image = noisy.permute(1, 2, 0).numpy()  # [H, W, C]
     result = denoise_nl_means(
         image,
@@ -142,9 +143,10 @@ def _nlm(noisy: Tensor, sigma: float) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(result.transpose(2, 0, 1), dtype=np.float32))
 
 
-def _bm3d(noisy: Tensor, sigma: float) -> Tensor:
-    import bm3d  # optional, and slow to import
+def bm3d(noisy: Tensor, sigma: float) -> Tensor:
+    """BM3D of a float32 [C, H, W] in [0, 1], where the user has installed it."""
+    from bm3d import bm3d, bm3d_rgb  # optional, and slow to import
 
     image = noisy.permute(1, 2, 0).double().numpy()  # [H, W, C]
-    result = (bm3d.bm3d_rgb if image.shape[2] == 3 else bm3d.bm3d)(image, sigma).reshape(image.shape)
+    result = (bm3d_rgb if image.shape[2] == 3 else bm3d)(image, sigma).reshape(image.shape)
     return torch.from_numpy(np.ascontiguousarray(result.transpose(2, 0, 1), dtype=np.float32))

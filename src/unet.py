@@ -92,6 +92,7 @@ class UNet(nn.Module):
             "seed": seed,
         }
         self.stride = 2 ** (len(widths) - 1)
+        self.reach = self._reach(len(widths), blocks)
         self.skip, self.residual, self.concatenate = skip, residual, block == "double"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -117,6 +118,16 @@ class UNet(nn.Module):
         if self.residual:
             nn.init.zeros_(self.tail.weight)
             nn.init.zeros_(self.tail.bias)
+
+    def _reach(self, levels: int, blocks: int) -> int:
+        """How far away, in pixels, the furthest input may lie that an output depends on: `denoise` works in tiles."""
+        convolutions = 2 * (1 if self.config["block"] == "double" else blocks)  # of 3x3 in a stage; each reaches 1
+        reach = 2  # the first and the last convolution
+        for level in range(levels):
+            stages = 1 if level == levels - 1 or (level == 0 and self.config["block"] != "double") else 2
+            # a pixel of a level is 2^level wide; halving and doubling see the pixels of one coarser pixel
+            reach += stages * convolutions * 2**level + (2 * 2**level if level < levels - 1 else 0)
+        return reach
 
     def forward(self, noisy: Tensor) -> Tensor:
         padded = checked_and_padded(noisy, self.config["channels"], self.stride, self.tail.weight.dtype)
