@@ -67,7 +67,7 @@ def test_readme_figures_are_published():
     history = {"23.5"}  # the project of 2021: its loss of 0.0045 is -10 * log10(0.0045) dB
     promised = {"0.02", "0.15"}  # the tolerances that tests/test_published.py keeps
     known = (history | promised).union(*(re.findall(r"\d+\.\d+", table_row(name)) for name in SETS))
-    known |= set(re.findall(r"\d+\.\d+", "".join(map(printed, STUDIES))))
+    known |= set(re.findall(r"\d+\.\d+", "".join(map(printed, [*STUDIES, "07_photos"]))))
     claimed = re.findall(r"(\d+\.\d+) dB", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert claimed and set(claimed) <= known
 
@@ -104,7 +104,7 @@ def test_tables_of_the_studies_are_means_of_the_records(name):
     )
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [*STUDIES, "07_photos"])
 def test_prose_of_the_studies_is_of_their_tables(name):
     """Every figure in dB in a study's text, and in the log's entry on it, was printed by its cells."""
     notebook = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text(encoding="utf-8"))
@@ -115,6 +115,23 @@ def test_prose_of_the_studies_is_of_their_tables(name):
     for text in (prose, entry):
         claimed = re.findall(r"(\d+\.\d+)(?: ± \d+\.\d+)? dB", text)
         assert claimed and set(claimed) <= laws | set(re.findall(r"\d+\.\d+", printed(name)))
+
+
+def test_the_tables_of_07_photos_are_the_published_scores():
+    """Each mean over the pictures of scores.json stands in the notebook's tables."""
+    scores = json.loads((PUBLISHED / "denoiser" / "scores.json").read_text())
+    text, counts = printed("07_photos"), {"CBSD68": 68, "Set12": 12, "BSD68": 68}
+    assert set(scores) == set(counts)
+    shipped = json.loads((PUBLISHED / "denoiser" / "record.json").read_text())["sha256"]
+    assert all(scores[name]["25"]["ours, drawn"]["weights"] == shipped for name in scores)
+    for name, count in counts.items():
+        block = re.split(rf"\b{name}, {count} pictures", text)[1].partition("\n\n")[0]
+        for place, sigma in enumerate(("15", "25", "50")):
+            for method, found in scores[name][sigma].items():
+                assert len(found["psnr"]) == count
+                line = next(line for line in block.splitlines() if line.startswith(f"{method}  "))
+                cell = line.removeprefix(method).split()[place]
+                assert cell == f"{mean(found['psnr']):.2f}", (name, sigma, method)
 
 
 def test_answers_in_the_log_are_of_the_studies():

@@ -71,3 +71,20 @@ def test_training_again_elsewhere_gave_the_same_finding():
     curves = [{r["epoch"]: r["psnr"] for r in record["history"] if "psnr" in r} for record in (elsewhere, records[0])]
     apart = [abs(curves[0][epoch] - curves[1][epoch]) for epoch in curves[0].keys() & curves[1].keys() if epoch >= 10]
     assert len(apart) == 10 and np.mean(apart) < 0.1
+
+
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.mark.skipif(not (SHARED / "cbsd68").is_dir(), reason="the field's photos are not here")
+@pytest.mark.parametrize("name, method", [("CBSD68", "noisy"), ("CBSD68", "ours, drawn"), ("Set12", "ours, drawn")])
+def test_the_tables_of_07_are_what_is_shipped(name, method, monkeypatch):
+    import benchmarks
+
+    folder, mode = benchmarks.SETS[name]
+    three = list(benchmarks.pairs(SHARED / folder, mode, 25 / 255))[:3]
+    monkeypatch.setattr(benchmarks, "pairs", lambda *_: iter(three))
+    tool = benchmarks.network(benchmarks.SHIPPED) if method != "noisy" else lambda noisy, sigma: noisy
+    found, expected = benchmarks.measure(tool, SHARED / folder, mode, 25), benchmarks.scores()[name]["25"][method]
+    assert found["names"] == expected["names"][:3]
+    np.testing.assert_allclose(found["psnr"], expected["psnr"][:3], atol=0.02)
