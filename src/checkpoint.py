@@ -185,6 +185,8 @@ def _clear(path: Path):
     except BlockingIOError:
         raise
     except (OSError, RuntimeError) as e:  # torch turns a full disk into a RuntimeError
+        if isinstance(e.__context__, KeyboardInterrupt):  # and a stop button pressed while it writes
+            raise e.__context__ from None
         why = getattr(e, "strerror", None) or str(e).splitlines()[0]
         raise OSError(
             f"cannot write {path} ({why}); what was there is kept. Make it writable, free space or name another run"

@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
         "--sigma",
         type=number,
         nargs="+",
-        default=[0.2],
+        default=0.2,
         metavar="SIGMA",
         help="deviation of the noise, 0..1; 25/255 is understood; two: lowest and highest of a range",
     )
@@ -199,7 +199,8 @@ def main(argv: list[str] | None = None) -> int:
             trained_on, held_out = split_images(images, arguments.held_out, arguments.seed)
             trained_on = trained_on.sample(arguments.most_train, arguments.seed)
             held_out = held_out.sample(arguments.most_held_out, arguments.seed)
-            sigma = arguments.sigma[0] if len(arguments.sigma) == 1 else tuple(arguments.sigma)
+            given = arguments.sigma if isinstance(arguments.sigma, list) else [arguments.sigma]
+            sigma = given[0] if len(given) == 1 else tuple(given)
             noise = dict(sigma=sigma, grey=arguments.grey)
             train_set = GaussianNoiseDataset(trained_on, seed=arguments.seed, crop=arguments.crop, flip=True, **noise)
             test_set = GaussianNoiseDataset(held_out, seed=arguments.seed + 1, fixed=True, **noise)

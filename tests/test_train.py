@@ -453,3 +453,18 @@ def test_a_cosine_run_is_of_one_length_only(tmp_path):
     fit(model, train_set, test_set, config, run=tmp_path / "run")
     with pytest.raises(ValueError, match=r"config.epochs is 2, not 3"):
         fit(model, train_set, test_set, replace(config, epochs=3), run=tmp_path / "run")
+
+
+def test_an_interrupt_within_a_save_is_an_interrupt(tmp_path):
+    """torch's writer ends in a RuntimeError of its own then, which was told as a disk that cannot be written."""
+
+    class Stopped:
+        def write(self, data):
+            raise KeyboardInterrupt
+
+        def flush(self):
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint._replace(tmp_path / "a.pt", lambda file: torch.save(torch.zeros(9), Stopped()))
+    assert list(tmp_path.iterdir()) == []
