@@ -192,11 +192,11 @@ def each(
 ) -> int:
     """work(source, target) for each picture of the inputs, files or folders; returns the exit code.
 
-    output: a file for one picture; a folder for several, which keeps their names and class folders. What is wrong
-    with one picture is printed in a line, the others are done all the same.
+    output: a file for one picture; a folder (there already, or ending with a slash) for several, which keeps their
+    names and class folders. What is wrong with one picture is printed in a line, the others are done all the same.
     """
     try:
-        pairs = _pairs(inputs, Path(output), overwrite)
+        pairs = _pairs(inputs, output, overwrite)
     except (ValueError, OSError, RuntimeError) as error:  # a loop of links is the last
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -214,9 +214,10 @@ def each(
     return 1 if failed else 0
 
 
-def _pairs(inputs: list[str], output: Path, overwrite: bool) -> list[tuple[Path, Path]]:
+def _pairs(inputs: list[str], place: str, overwrite: bool) -> list[tuple[Path, Path]]:
     """(source, target) of all pictures; ValueError where one would overwrite an input or another's output."""
-    pairs, folder = [], len(inputs) > 1 or output.is_dir() or Path(inputs[0]).is_dir()
+    pairs, output = [], Path(place)
+    folder = len(inputs) > 1 or output.is_dir() or Path(inputs[0]).is_dir() or place.endswith(("/", os.sep))
     for name in map(Path, inputs):
         if name.is_dir():
             pairs += [(name / file, output / file) for file, *_ in list_images(name)]

@@ -197,6 +197,11 @@ def test_a_folder_keeps_its_names(folder, capsys):
     assert "3/3" in capsys.readouterr().out
 
 
+def test_a_slash_makes_a_folder_for_one_picture(folder, capsys):
+    assert each([str(folder / "in/a/1.png")], f"{folder}/new/", False, copy, "copying") == 0
+    assert (folder / "new/1.png").exists()
+
+
 def test_one_bad_picture_does_not_stop_the_others(folder, capsys):
     (folder / "in/a/1.png").write_bytes(b"no picture")
     assert each([str(folder / "in")], str(folder / "out"), False, copy, "copying") == 1
