@@ -55,16 +55,16 @@ def read_photo(path: str | Path) -> Photo:
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            head = file.read(4)
-        tiff = _read_tiff(path) if head in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") else None
+            head = file.read(25)  # a PNG's bits a channel are the last of these
+        tiff = _read_tiff(path) if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") else None
         if tiff is not None and tiff.pixels.dtype == np.uint16:
             return tiff
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), \
                 Image.open(path, formats=FORMATS) as image:  # fmt: skip
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise ValueError(f"{image.n_frames} pictures in one file; save them one by one")
-            if image.format == "PNG" and (data := path.read_bytes())[24] == 16:
-                pixels = imagecodecs.png_decode(data)  # of colour, Pillow keeps eight bits
+            if image.format == "PNG" and head[24] == 16:
+                pixels = imagecodecs.png_decode(path.read_bytes())  # of colour, Pillow keeps eight bits
             elif tiff is not None:
                 return replace(tiff, exif=_exif(image))
             else:
@@ -89,9 +89,7 @@ def read_photo(path: str | Path) -> Photo:
 
 def check_target(path: Path, photo: Photo) -> None:
     """ValueError where the format of the suffix cannot hold the photo: known before any work is done."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"{shown(path)} must end in one of {' '.join(SUFFIXES)}; name the output photo.png, say")
+    suffix = _suffix(path)
     if photo.pixels.dtype == np.uint16 and suffix not in DEEP:
         raise ValueError(f"{shown(path)} would hold 8 bits, the picture has 16; name it .png or .tif")
     if photo.alpha is not None and suffix not in ALPHA:
@@ -106,7 +104,7 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     """
     path = Path(path)
     check_target(path, photo)
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     channels = [*photo.pixels] + ([photo.alpha] if photo.alpha is not None else [])
     pixels = np.stack(channels, axis=-1) if len(channels) > 1 else photo.pixels[0]  # [H, W, C], or [H, W]
     with replacing(path) as part:
@@ -237,8 +235,7 @@ def _pairs(inputs: list[str], place: str, overwrite: bool) -> list[tuple[Path, P
             raise ValueError(f"{shown(target)} is one of the inputs, which are never overwritten; name another output")
         if target.resolve() in seen:
             raise ValueError(f"{shown(target)} would be written twice; name each of these folders by itself")
-        if target.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"{shown(target)} must end in one of {' '.join(SUFFIXES)}; name the output photo.png, say")
+        _suffix(target)
         if target.exists() and not overwrite:
             raise ValueError(f"{shown(target)} is there already; name another output, or add --overwrite")
         seen.add(target.resolve())
@@ -313,6 +310,14 @@ def _deep_png(pixels: np.ndarray, photo: Photo) -> bytes:
         about += chunk(b"eXIf", photo.exif.removeprefix(b"Exif\0\0"))
     end = 33  # of the signature and the header chunk
     return data[:end] + about + data[end:]
+
+
+def _suffix(path: Path) -> str:
+    """Its suffix in small letters; ValueError if that is no format of ours."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{shown(path)} must end in one of {' '.join(SUFFIXES)}; name the output photo.png, say")
+    return suffix
 
 
 def _umask() -> int:

@@ -112,6 +112,8 @@ def without_pictures(notebook) -> list:
     for cell in cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("image/png", None)
+            if "text" in output:  # BM3D, where somebody has it, does not repeat its own last digit
+                output.text = re.sub(r"^bm3d .*\n", "", output.text, flags=re.M)
     return cells
 
 
