@@ -136,6 +136,17 @@ def load_snapshot(run: str | Path, epoch: int) -> dict:
     return saved["model"]
 
 
+def load_last(run: str | Path) -> dict:
+    """The averaged weights after the last finished epoch of a run that is kept here, for `fit(start=)`.
+
+    Raises FileNotFoundError where there is no such run and ValueError where its state is damaged.
+    """
+    saved = _read(folder(run) / "state.pt", "history")
+    if saved is None:
+        raise FileNotFoundError(f"no {folder(run) / 'state.pt'}, expected a run to start from; train it first")
+    return saved["model"]
+
+
 def _read(path: Path, *names: str) -> dict | None:
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes a zip; its check sums find a flipped bit

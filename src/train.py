@@ -11,6 +11,7 @@ The loop itself is in loop.py.
 import argparse
 import contextlib
 import copy
+import hashlib
 import sys
 from collections.abc import Iterable
 from dataclasses import fields
@@ -18,11 +19,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from . import checkpoint, parallel
 from .data import load_images, split_images
+from .denoise import load_denoiser
 from .device import environment, memory_format
 from .loop import VERSION, TrainConfig, TrainState, check_batch, train
 from .noise import GaussianNoiseDataset
@@ -36,6 +38,7 @@ def fit(
     config: TrainConfig = TrainConfig(),
     run: str | Path = "denoise",
     snapshots: Iterable[int] = (),
+    start: dict[str, Tensor] | None = None,
 ) -> list[dict]:
     """Train with a progress bar, writing checkpoints/<run>/ after each epoch.
 
@@ -48,22 +51,29 @@ def fit(
 
     run: a name below checkpoints/, or an absolute path.
     snapshots: epochs whose averaged weights are kept for good: `load_snapshot(run, epoch)`.
+    start: weights (a state_dict) to start from in place of those, such as the shipped denoiser's, to train it on for
+    pictures of one's own; their hash is part of the key.
     Returns the history, a list of `train`'s records.
     Raises ValueError, OSError, FloatingPointError or MemoryError, one line each, with the finished
     epochs kept; BlockingIOError while another process trains the same run.
     """
     check_batch(train_set, config)
-    key, folder, snapshots = run_key(model, train_set, test_set, config), checkpoint.folder(run), set(snapshots)
+    key, folder, snapshots = run_key(model, train_set, test_set, config, start), checkpoint.folder(run), set(snapshots)
     first = parallel.rank() == 0  # the only process that touches the disk
     with checkpoint.only_one(folder) if first else contextlib.nullcontext():
         saved = parallel.from_first(lambda: _begin(folder, key, config.epochs, snapshots))
         state = TrainState.new(model, config, memory_format(train_set.shape))
         if saved is not None:
             state.load_state_dict(saved)
-        elif hasattr(model, "config"):
+        elif start is not None or hasattr(model, "config"):
             # From the weights that the key names, not from what an earlier run has left in `model`.
-            fresh = type(model)(**model.config).state_dict()
-            state.model.load_state_dict(fresh), state.raw.load_state_dict(fresh)
+            fresh = type(model)(**model.config).state_dict() if start is None else start
+            try:
+                state.model.load_state_dict(fresh), state.raw.load_state_dict(fresh)
+            except RuntimeError:
+                raise ValueError(
+                    f"start holds weights of another network, expected those of {key['network']}; build that one"
+                ) from None
         finished = copy.deepcopy(state.state_dict())
         ran = _environments(saved, config.epochs)
         size = sum(p.numel() for p in model.parameters())
@@ -145,12 +155,28 @@ def _is_lack_of_memory(error: BaseException) -> bool:
     )
 
 
-def run_key(model: nn.Module, train_set: GaussianNoiseDataset, test_set: GaussianNoiseDataset, config) -> dict:
+def run_key(
+    model: nn.Module,
+    train_set: GaussianNoiseDataset,
+    test_set: GaussianNoiseDataset,
+    config: TrainConfig,
+    start: dict[str, Tensor] | None = None,
+) -> dict:
     """What decides the result, as plain numbers and strings."""
     network = {"class": type(model).__name__, **getattr(model, "config", {"layers": str(model)})}
-    return dict(
-        loop=VERSION, network=network, train_set=train_set.config, test_set=test_set.config, config=config.key()
-    )
+    key = dict(loop=VERSION, network=network, train_set=train_set.config, test_set=test_set.config, config=config.key())
+    if start is not None:
+        hashed = hashlib.sha256()
+        for name, weights in start.items():
+            hashed.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
+        key["start"] = hashed.hexdigest()
+    return key
+
+
+def _weights(run: str) -> dict[str, Tensor]:
+    """Of a network that is shipped, or of a run."""
+    shipped = (checkpoint.folder(run) / "weights.pt").exists()
+    return load_denoiser(checkpoint.folder(run)).cpu().state_dict() if shipped else checkpoint.load_last(run)
 
 
 def _show(bar: tqdm, history: list[dict]) -> None:
@@ -184,6 +210,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--crop", type=int, default=64, help="side in pixels of the squares trained on")
     parser.add_argument("--widths", type=int, nargs="+", default=UNet().config["widths"], help="channels of each level")
     parser.add_argument("--run", default="train", help="folder below checkpoints/")
+    parser.add_argument(
+        "--start",
+        metavar="RUN",
+        help="begin with the weights of this run below checkpoints/, or with published/denoiser",
+    )
     parser.add_argument("--snapshots", type=int, nargs="*", default=[], help="epochs whose weights are kept for good")
     for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help="see TrainConfig")
@@ -205,7 +236,8 @@ def main(argv: list[str] | None = None) -> int:
             train_set = GaussianNoiseDataset(trained_on, seed=arguments.seed, crop=arguments.crop, flip=True, **noise)
             test_set = GaussianNoiseDataset(held_out, seed=arguments.seed + 1, fixed=True, **noise)
             model = UNet(images.shape[1], arguments.widths, seed=arguments.seed)
-            history = fit(model, train_set, test_set, config, arguments.run, arguments.snapshots)
+            start = _weights(arguments.start) if arguments.start else None
+            history = fit(model, train_set, test_set, config, arguments.run, arguments.snapshots, start)
             if parallel.rank() == 0:
                 seen = [record["psnr"] for record in history if "psnr" in record]
                 print(f"held-out PSNR  {seen[-1]:.2f} dB after {len(history)} epochs" if seen else "no epoch finished")

@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 class UNet(nn.Module):
     """Estimate the clean picture from a noisy one.
 
-    channels  of the input and of the output: 3 for RGB, 1 for grey
+    channels  of the input and, without `outputs`, of the output: 3 for RGB, 1 for grey
     widths    channels of each level, finest first; len(widths) - 1 halvings
     blocks    residual blocks a level, on the way down and on the way up. The finest level has none
               on the way down: they took an eighth of the time and gained nothing (PROGRESS.md)
@@ -47,6 +47,7 @@ class UNet(nn.Module):
     residual  True: the network predicts the noise and the input is added to its output.
               The last convolution then starts at zero, so an untrained network returns
               its input
+    outputs   channels of the output where it is no picture but, say, a mask; then residual must be False
 
     Takes and returns float [B, C, H, W] of any size from 1x1 up: the picture is padded
     by repeating its border to the next multiple of `stride` and cropped back. Values are
@@ -65,13 +66,14 @@ class UNet(nn.Module):
         skip: bool = True,
         residual: bool = True,
         seed: int = 0,
+        outputs: int | None = None,
     ):
         super().__init__()
-        counts = [channels, blocks, *(widths if isinstance(widths, (tuple, list)) else [None])]
+        counts = [channels, blocks, outputs or channels, *(widths if isinstance(widths, (tuple, list)) else [None])]
         if len(counts) < 3 or not all(isinstance(c, int) and c >= 1 for c in counts):
             raise ValueError(
-                "channels, blocks and each of widths must be a whole number, at least 1, "
-                f"got {channels!r}, {blocks!r}, {widths!r}; try UNet(channels=3, widths=(24, 48, 96, 128))"
+                "channels, blocks, outputs and each of widths must be a whole number, at least 1, "
+                f"got {channels!r}, {blocks!r}, {outputs!r}, {widths!r}; try UNet(channels=3, widths=(24, 48, 96, 128))"
             )
         widths = tuple(widths)
         if block not in ("residual", "double"):
@@ -80,6 +82,8 @@ class UNet(nn.Module):
             raise ValueError(f'norm must be None or "batch", got {norm!r}')
         if not isinstance(seed, int):
             raise ValueError(f"seed must be a whole number, got {seed!r}; try seed=0")
+        if residual and outputs not in (None, channels):
+            raise ValueError(f"the input cannot be added to {outputs} outputs of {channels} channels; residual=False")
         # what it was built from: goes into a run's record, and UNet(**config) builds it again
         self.config = {
             "channels": channels,
@@ -90,15 +94,16 @@ class UNet(nn.Module):
             "skip": skip,
             "residual": residual,
             "seed": seed,
+            **({"outputs": outputs} if outputs is not None else {}),  # runs from before it have the same key
         }
         self.stride = 2 ** (len(widths) - 1)
         self.reach = self._reach(len(widths), blocks)
         self.skip, self.residual, self.concatenate = skip, residual, block == "double"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._build(channels, widths, blocks, norm)
+            self._build(channels, outputs or channels, widths, blocks, norm)
 
-    def _build(self, channels: int, widths: tuple[int, ...], blocks: int, norm: str | None) -> None:
+    def _build(self, channels: int, outputs: int, widths: tuple[int, ...], blocks: int, norm: str | None) -> None:
         double = self.concatenate
 
         def stage(c_in: int, c_out: int, count: int) -> nn.Sequential:
@@ -114,7 +119,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(nn.MaxPool2d(2) if double else nn.Conv2d(a, b, 2, stride=2) for a, b in steps)
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
         self.decoder = nn.ModuleList(stage(2 * a if self.skip else a, a, blocks) for a, _ in steps)
-        self.tail = nn.Conv2d(widths[0], channels, 1) if double else nn.Conv2d(widths[0], channels, 3, padding=1)
+        self.tail = nn.Conv2d(widths[0], outputs, 1) if double else nn.Conv2d(widths[0], outputs, 3, padding=1)
         if self.residual:
             nn.init.zeros_(self.tail.weight)
             nn.init.zeros_(self.tail.bias)

@@ -12,12 +12,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from src import GaussianNoiseDataset, ImageSet, TrainConfig, UNet, checkpoint, fit, load_snapshot, psnr, train
 from src.device import device, environment
 from src.evaluate import denoise_batches
 from src.loop import TrainState, _exponent
-from src.train import run_key
+from src.train import main, run_key
 
 
 def small(seed=0, widths=(4, 8), **config):
@@ -181,6 +182,36 @@ def test_the_key_holds_all_that_decides_the_result():
     changed[0, 0, 0, 0] ^= 1
     one_pixel = GaussianNoiseDataset(ImageSet.from_pixels(changed), sigma=0.2, crop=16, flip=True)
     assert run_key(model, one_pixel, test_set, config) != base
+    start = {name: weights + 1 for name, weights in model.state_dict().items()}
+    assert len({json.dumps(run_key(*small(), given)) for given in (None, start, model.state_dict())}) == 3
+
+
+def test_a_training_starts_from_given_weights(tmp_path):
+    """One step of a rate that rounds to nothing returns them; and what the network held before counts for nothing."""
+    model, *rest, _ = small()
+    start = {name: torch.randn_like(weights) for name, weights in model.state_dict().items()}
+    fit(model, *rest, TrainConfig(epochs=1, batch=4, lr=1e-30, adam_lr=1e-30), tmp_path / "run", start=start)
+    assert all(torch.equal(weights, start[name]) for name, weights in model.state_dict().items())
+    with pytest.raises(ValueError, match="start is"):
+        fit(model, *rest, TrainConfig(epochs=1, batch=4, lr=1e-30, adam_lr=1e-30), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"start holds weights of another network, expected those of .*widths"):
+        fit(model, *rest, start=UNet(1, (4, 12)).state_dict(), run=tmp_path / "other")
+
+
+def test_the_command_goes_on_from_another_run(tmp_path, capsys):
+    (tmp_path / "pictures").mkdir()
+    for index, colour in enumerate([(20, 60, 90), (200, 180, 20), (90, 90, 90), (10, 200, 30), (5, 5, 80), (60, 0, 0)]):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"pictures/{index}.png")
+    given = ["--data", str(tmp_path / "pictures"), "--size", "32", "--crop", "16", "--widths", "4", "8", "--batch", "2"]
+    assert main([*given, "--epochs", "2", "--run", str(tmp_path / "first")]) == 0
+    assert main([*given, "--epochs", "1", "--run", str(tmp_path / "second"), "--start", str(tmp_path / "first")]) == 0
+    first, second = (torch.load(tmp_path / run / "state.pt", weights_only=True) for run in ("first", "second"))
+    assert second["step"] < first["step"] and json.loads(second["key"])["start"]
+    far = sum((a - b).square().sum() for a, b in zip(first["model"].values(), second["model"].values()))
+    fresh = UNet(3, (4, 8)).state_dict()
+    assert far < sum((a - b).square().sum() for a, b in zip(first["model"].values(), fresh.values()))
+    assert main([*given, "--epochs", "1", "--run", str(tmp_path / "third"), "--start", str(tmp_path / "absent")]) == 1
+    assert "no " in capsys.readouterr().err and not (tmp_path / "third").exists()
 
 
 @pytest.mark.parametrize("number, words", [(13, "Permission denied"), (30, "Read-only file system")])

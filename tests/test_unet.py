@@ -53,3 +53,14 @@ def test_skip_false_is_an_autoencoder():
     torch.nn.init.zeros_(model.up[0].weight)
     out = model(torch.rand(1, 3, 32, 32))[..., 8:-8, 8:-8]
     assert out.std(dim=(2, 3)).max() < 1e-6
+
+
+def test_outputs_are_channels_of_their_own():
+    mask = UNet(3, (4, 8), residual=False, outputs=1)
+    assert mask(torch.rand(2, 3, 9, 14)).shape == (2, 1, 9, 14)
+    assert UNet(**mask.config).tail.weight.shape == (1, 4, 3, 3)
+    assert "outputs" not in UNet(3, (4, 8)).config  # or no run from before it would be found again
+    with pytest.raises(ValueError, match=r"added to 1 outputs of 3 channels; residual=False"):
+        UNet(3, (4, 8), outputs=1)
+    with pytest.raises(ValueError, match="whole number"):
+        UNet(3, (4, 8), outputs=2.5, residual=False)
