@@ -99,19 +99,18 @@ def network(weights: str | Path, ensemble: bool = False) -> Method:
     return lambda noisy, sigma: denoise(noisy, model, ensemble=ensemble)
 
 
-def ship(run: str | Path, target: Path = SHIPPED) -> None:
-    """Write the averaged weights of a run's last epoch and its record as `load_denoiser` reads them."""
+def ship(run: str | Path, target: Path = SHIPPED, command: str = COMMAND, also: dict | None = None) -> None:
+    """Write the averaged weights of a run's last epoch and its record as `load_denoiser` reads them.
+
+    command: what trains it again, with {epochs} and {cooldown} where they belong; also: further entries of the record.
+    """
     state = torch.load(folder(run) / "state.pt", map_location="cpu", weights_only=True)
     record = json.loads((folder(run) / "record.json").read_text())
     target.mkdir(parents=True, exist_ok=True)
     torch.save(state["model"], target / "weights.pt")
     epochs, data = len(state["history"]), (target / "weights.pt").read_bytes()
-    record |= dict(
-        epochs=epochs,
-        # of the drawn pictures' run: its twin is not shipped
-        command=COMMAND.format(epochs=epochs, cooldown=record["key"]["config"].get("cooldown", 0)),
-        sha256=hashlib.sha256(data).hexdigest(),
-    )
+    command = command.format(epochs=epochs, cooldown=record["key"]["config"].get("cooldown", 0))
+    record |= dict(epochs=epochs, command=command, sha256=hashlib.sha256(data).hexdigest(), **(also or {}))
     record["history"] = record["history"][:epochs]
     write_json(target / "record.json", record)
 

@@ -21,29 +21,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .autoencoder import Autoencoder
 from .checkpoint import DAMAGE, folder
 from .device import autocast, device, to_device
+from .dncnn import DnCNN
 from .noise import check_sigma
 from .photo_files import Photo, check_target, each, read_photo, write_photo
 from .unet import UNet
 
+NETWORKS = {"UNet": UNet, "Autoencoder": Autoencoder, "DnCNN": DnCNN}
 SHIPPED = folder("published/denoiser")
 LOUDEST = 55 / 255  # sigma up to which the shipped network was trained
 TILE = 512  # pixels, a side: larger ones were no faster and took more memory (20 megapixels: 15 s, 1.2 GB)
 
 
-def load_denoiser(weights: str | Path = SHIPPED) -> UNet:
+def load_denoiser(weights: str | Path = SHIPPED) -> nn.Module:
     """The network of a folder with record.json and weights.pt, by default the shipped one; on the GPU if there is one.
 
     Raises FileNotFoundError where they are missing, ValueError where they are damaged or another's.
     """
     record, path = Path(weights) / "record.json", Path(weights) / "weights.pt"
-    fix = f"`git checkout {weights}` brings it back" if Path(weights) == SHIPPED else "check the folder"
+    ours = Path(weights).parent == SHIPPED.parent
+    fix = f"`git checkout {weights}` brings it back" if ours else "check the folder"
     try:
         about = json.loads(record.read_text())
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no {error.filename}, expected the denoiser's weights; {fix}") from None
+        raise FileNotFoundError(f"no {error.filename}, expected the network's weights; {fix}") from None
     except ValueError as error:
         raise ValueError(f"{record} is damaged ({error}); {fix}") from None
     if hashlib.sha256(data).hexdigest() != about.get("sha256"):
@@ -52,7 +56,8 @@ def load_denoiser(weights: str | Path = SHIPPED) -> UNet:
             f"another's; {fix}"
         )
     try:
-        model = UNet(**{name: value for name, value in about["key"]["network"].items() if name != "class"})
+        given = dict(about["key"]["network"])
+        model = NETWORKS[given.pop("class")](**given)
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except DAMAGE as error:
         raise ValueError(f"{path} cannot be loaded ({str(error).splitlines()[0][:120]}); train it again") from None

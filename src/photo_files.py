@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -85,6 +85,29 @@ def read_photo(path: str | Path) -> Photo:
         why = f"no {', '.join(FORMATS)} in it" if isinstance(error, UnidentifiedImageError) else why
         raise ValueError(f"{shown(path)} cannot be read ({why[:200]})") from None
     return _photo(pixels, **about)
+
+
+def without_previews(photo: Photo) -> Photo:
+    """The photo without anything in its metadata that may hold a picture of itself or say who is on it: XMP, the EXIF
+    thumbnail, the maker's notes, and every other tag of more than SMALL bytes.
+
+    What is left of the EXIF block is written anew; one that cannot be read is dropped.
+    """
+    other, exif = {name: value for name, value in photo.other.items() if name != "xmp"}, photo.exif
+    if exif:
+        tags = Image.Exif()
+        try:
+            tags.load(exif)
+            for block in (tags, *(tags.get_ifd(tag) for tag in BLOCK_TAGS if tag in tags)):
+                sized = {tag: value for tag, value in block.items() if isinstance(value, Sized)}
+                # a number takes up to eight bytes
+                large = {t for t, v in sized.items() if len(v) * (1 if isinstance(v, (str, bytes)) else 8) > SMALL}
+                for tag in large | (PICTURE_TAGS & set(block)):
+                    del block[tag]
+            exif = tags.tobytes()  # without the second directory, the thumbnail's
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, SyntaxError, struct.error):
+            exif = None
+    return replace(photo, exif=exif, other=other)
 
 
 def check_target(path: Path, photo: Photo) -> None:
@@ -247,12 +270,14 @@ def _photo(pixels: np.ndarray, **about) -> Photo:
     pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)  # [C, H, W]
     colours = len(pixels) - (len(pixels) % 2 == 0)
     alpha = np.ascontiguousarray(pixels[-1]) if len(pixels) > colours else None
-    return Photo(np.ascontiguousarray(pixels[:colours]), alpha, **about)
+    return Photo(np.require(pixels[:colours], requirements=["C", "W"]), alpha, **about)  # torch wants it writable
 
 
 # of a TIFF's tags those that say nothing of its pixels: description, make, model, orientation, date, artist, copyright
 PLAIN_TAGS = (270, 271, 272, 274, 306, 315, 33432)
 BLOCK_TAGS = (34665, 34853)  # where the EXIF and GPS blocks are
+PICTURE_TAGS = {330, 513, 514, 37500, 40965}  # further directories, a thumbnail and its length, the maker's notes
+SMALL = 256  # bytes, in which there is no room for a picture
 
 
 def _plain(tags: dict) -> dict:
