@@ -68,7 +68,7 @@ def failures(known: dict[str, Way], pictures: np.ndarray, count: int) -> tuple[T
             found, truth = way(image), [Found(box_of(mask), mask, 1.0)] if mask.any() else []
             right = overlap(found[0].box, truth[0].box) if found and truth else float(not found and not truth)
             hides = np.any([one.mask for one in found], axis=0).mean() if found else 0.0
-            title = f"{name}: {right:.2f}" if truth else f"{name}: {hides:.0%} hidden"
+            title = f"{name} {right:.2f}" if truth else f"{name} {hides:.0%}"
             shown = outlined(outlined(image, truth, (0, 1, 0)), found)
             places.append((right if truth else right - hides, index, shown, title))
         for *_, shown, title in sorted(places, key=lambda place: place[:2])[:count]:

@@ -64,18 +64,22 @@ def skin_coloured(image: Tensor) -> np.ndarray:
 
 
 def by_segmentation(image: Tensor, model: nn.Module) -> list[Found]:
+    """As the command does."""
     return find(image, model)
 
 
 def by_reconstruction(image: Tensor, model: nn.Module, threshold: float) -> list[Found]:
+    """Where an autoencoder that knows no hands is wrong by more than the threshold."""
     return objects(rebuilt(image, model)[1], tuple(image.shape[1:]), threshold, threshold)
 
 
 def by_colour(image: Tensor) -> list[Found]:
+    """Where the colour is that of skin."""
     return objects(skin_coloured(image), tuple(image.shape[1:]))
 
 
 def denoised_first(image: Tensor, way: Way, model: nn.Module) -> list[Found]:
+    """What a way finds in the denoised picture."""
     return way(denoise(image, model))
 
 
@@ -94,9 +98,9 @@ def plain_truth(photo: np.ndarray) -> np.ndarray:
     return pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
 
 
-def photos(folder: str, count: int) -> np.ndarray:
+def photos(place: str, count: int) -> np.ndarray:
     """uint8 [N, 4, 100, 100] of sign_digits: the photo and the hand's mask as `plain_truth` sees it."""
-    pixels = load_images(folder, size=100).sample(count).pixels.numpy()
+    pixels = load_images(place, size=100).sample(count).pixels.numpy()
     return np.stack([np.concatenate([photo, plain_truth(photo)[None] * np.uint8(255)]) for photo in pixels])
 
 
@@ -191,12 +195,14 @@ def train(seed: int) -> None:
 
 
 def network(name: str, seed: int) -> nn.Module:
+    """An untrained one: "finder", "noiseless" or "rebuilder"."""
     if name == "rebuilder":
         return Autoencoder(latent=LATENT, seed=seed)
     return UNet(widths=(16, 32, 64, 96), residual=False, outputs=1, seed=seed)
 
 
 def trained(name: str, seed: int) -> nn.Module:
+    """The same as `train` has left it."""
     model = network(name, seed)
     model.load_state_dict(load_last(f"{STUDY}/{name}-{seed}"))
     return model.eval()
@@ -260,11 +266,11 @@ def images_a_second(pictures: np.ndarray, finder: nn.Module) -> float:
     return len(pictures) / (time.perf_counter() - start)
 
 
-def judge(seeds: list[int], folder: str | None) -> dict:
+def judge(seeds: list[int], place: str | None) -> dict:
     """What is published: "scenes" and "photos" as `compared` has them, one entry a seed, and "speed"."""
     kinds = {"scenes": drawn(partial(scene, seed=1000), 300)}
-    if folder is not None:
-        kinds["photos"] = photos(folder, 500)
+    if place is not None:
+        kinds["photos"] = photos(place, 500)
     denoiser, result = load_denoiser(), {}
     for seed in seeds:
         finder, rebuilder = trained("finder", seed), trained("rebuilder", seed)

@@ -104,8 +104,8 @@ def find(image: Tensor, model: nn.Module | None = None, sure: float = SURE, look
     """The hands in a picture, float32 [C, H, W] in [0, 1], C = 1 or 3, the largest first; ValueError for another.
 
     sure: what the finder's output must reach somewhere in an object, in (0, 1): lower finds more, also what is none.
-    looks: 1 finds hands of a third of the picture's longer side and more, 2 of a sixth, each at four times the cost and
-    with more that is none: 08_object_blur_out.
+    looks: 1 finds hands of half the picture's longer side and more, 2 of a fifth, at four times the cost and with much
+    more that is none: 08_object_blur_out.
     """
     if not torch.is_tensor(image) or image.ndim != 3 or image.shape[0] not in (1, 3) or image.dtype != torch.float32:
         got = f"{image.dtype} {list(image.shape)}" if torch.is_tensor(image) else type(image).__name__
@@ -231,7 +231,7 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--blur", type=float, metavar="S", help=wide)
     less = f"certainty that a hand must reach, 0 to 1 (default {SURE}); lower finds more, also what is none"
     parser.add_argument("--sure", type=float, default=SURE, metavar="P", help=less)
-    again = "2 finds hands half as large, 3 again half, and more that is none (default 1)"
+    again = "2 finds hands half as large, 3 half of that, and much more that is none (default 1)"
     parser.add_argument("--looks", type=int, default=1, choices=(1, 2, 3), help=again)
     parser.add_argument("--json", action="store_true", help="write what was found beside each picture, OUT.json")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there, never an input")

@@ -166,3 +166,30 @@ def test_speed_figures_are_those_of_the_notebook():
 if __name__ == "__main__":
     for name in SETS:
         print(table_row(name))
+
+
+def test_figures_of_08_object_blur_out_are_the_published_scores():
+    """Each mean ± deviation over the seeds stands in the notebook, and what README and log say of it was printed."""
+    scores = json.loads((PUBLISHED / "finder" / "scores.json").read_text())
+    text, figures = printed("08_object_blur_out"), {"iou", "recall", "pixels", "boxed"}
+    for kind, title in (("scenes", "300 drawn scenes, 3 seeds"), ("photos", "500 photos, 3 seeds")):
+        block = text.partition(title)[2].partition("\n\n")[0]
+        for way, conditions in scores[kind].items():
+            for condition, runs in conditions.items():
+                assert len(runs) == 3
+                line = next(line for line in block.splitlines() if line.startswith(f"{way}, {condition} "))
+                for figure in figures:
+                    values = [run[figure] for run in runs]
+                    spread = stdev(values)
+                    assert f"{mean(values):.3f}" + (f" ± {spread:.3f}" if spread else "") in line, (line, figure)
+    log = (ROOT / "PROGRESS.md").read_text(encoding="utf-8")
+    entry = next(part for part in re.split(r"\n\*\*|\n## ", log)[1:] if "`08_object_blur_out`;" in part)
+    row = next(
+        line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "(notebooks/08" in line
+    )
+    notebook = json.loads((ROOT / "notebooks/08_object_blur_out.ipynb").read_text(encoding="utf-8"))
+    prose = "".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    explored = {"0.945", "0.431"}  # the first finder's, one seed: PROGRESS.md
+    for told in (entry, row, prose):
+        claimed = set(re.findall(r"\b[01]\.\d{3}\b", told))
+        assert claimed and claimed <= explored | set(re.findall(r"\d+\.\d+", text))
