@@ -69,11 +69,11 @@ class UNet(nn.Module):
         outputs: int | None = None,
     ):
         super().__init__()
-        counts = [channels, blocks, outputs or channels, *(widths if isinstance(widths, (tuple, list)) else [None])]
+        counts = [channels, blocks, *(widths if isinstance(widths, (tuple, list)) else [None])]
         if len(counts) < 3 or not all(isinstance(c, int) and c >= 1 for c in counts):
             raise ValueError(
-                "channels, blocks, outputs and each of widths must be a whole number, at least 1, "
-                f"got {channels!r}, {blocks!r}, {outputs!r}, {widths!r}; try UNet(channels=3, widths=(24, 48, 96, 128))"
+                "channels, blocks and each of widths must be a whole number, at least 1, "
+                f"got {channels!r}, {blocks!r}, {widths!r}; try UNet(channels=3, widths=(24, 48, 96, 128))"
             )
         widths = tuple(widths)
         if block not in ("residual", "double"):
@@ -82,6 +82,8 @@ class UNet(nn.Module):
             raise ValueError(f'norm must be None or "batch", got {norm!r}')
         if not isinstance(seed, int):
             raise ValueError(f"seed must be a whole number, got {seed!r}; try seed=0")
+        if outputs is not None and (not isinstance(outputs, int) or outputs < 1):
+            raise ValueError(f"outputs must be a whole number, at least 1, got {outputs!r}; leave it out for a picture")
         if residual and outputs not in (None, channels):
             raise ValueError(f"the input cannot be added to {outputs} outputs of {channels} channels; residual=False")
         # what it was built from: goes into a run's record, and UNet(**config) builds it again

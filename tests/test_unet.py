@@ -62,5 +62,6 @@ def test_outputs_are_channels_of_their_own():
     assert "outputs" not in UNet(3, (4, 8)).config  # or no run from before it would be found again
     with pytest.raises(ValueError, match=r"added to 1 outputs of 3 channels; residual=False"):
         UNet(3, (4, 8), outputs=1)
-    with pytest.raises(ValueError, match="whole number"):
-        UNet(3, (4, 8), outputs=2.5, residual=False)
+    for wrong in (0, 2.5, "1"):
+        with pytest.raises(ValueError, match=f"outputs must be a whole number, at least 1, got {wrong!r}"):
+            UNet(3, (4, 8), outputs=wrong, residual=False)
