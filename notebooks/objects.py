@@ -63,11 +63,6 @@ def skin_coloured(image: Tensor) -> np.ndarray:
     return ndimage.median_filter(skin.astype(np.float32), 5)
 
 
-def by_segmentation(image: Tensor, model: nn.Module) -> list[Found]:
-    """As the command does."""
-    return find(image, model)
-
-
 def by_reconstruction(image: Tensor, model: nn.Module, threshold: float) -> list[Found]:
     """Where an autoencoder that knows no hands is wrong by more than the threshold."""
     return objects(rebuilt(image, model)[1], tuple(image.shape[1:]), threshold, threshold)
@@ -224,7 +219,7 @@ def calibrated(model: nn.Module, seed: int, count: int = 60) -> float:
 def ways(finder: nn.Module, rebuilder: nn.Module, threshold: float) -> dict[str, Way]:
     """The three, by their names in the tables."""
     return {
-        "segmentation": partial(by_segmentation, model=finder),
+        "segmentation": partial(find, model=finder),
         "reconstruction": partial(by_reconstruction, model=rebuilder, threshold=threshold),
         "skin colour": by_colour,
     }
@@ -275,7 +270,7 @@ def judge(seeds: list[int], place: str | None) -> dict:
     for seed in seeds:
         finder, rebuilder = trained("finder", seed), trained("rebuilder", seed)
         known = ways(finder, rebuilder, calibrated(rebuilder, seed))
-        known["segmentation, never saw noise"] = partial(by_segmentation, model=trained("noiseless", seed))
+        known["segmentation, never saw noise"] = partial(find, model=trained("noiseless", seed))
         for kind, pictures in kinds.items():
             for name, conditions in compared(known, pictures, 1000 + seed, denoiser).items():
                 for condition, found in conditions.items():

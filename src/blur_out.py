@@ -42,7 +42,8 @@ LEAST_BLUR = 0.3  # as wide as this share of that side; at 0.2 the finder itself
 @dataclass(frozen=True)
 class Found:
     """One object. box: its (x, y, w, h) in pixels of the picture, from its upper left corner as it lies in the file;
-    mask: bool [H, W] of the whole picture, the object and a margin; certainty: mean of the finder's output on it."""
+    mask: bool [H, W] of the whole picture, the object and a margin; certainty: mean of the finder's output on it, in
+    [0, 1], of which its surest pixel has more."""
 
     box: tuple[int, int, int, int]
     mask: np.ndarray
@@ -55,7 +56,7 @@ def load_finder(weights: str | Path = FINDER) -> nn.Module:
 
 
 def looked_at(image: Tensor, side: int = LOOK) -> Tensor:
-    """float [C, H, W] -> [C, h, w], its longer side of so many pixels."""
+    """float32 [C, H, W] in [0, 1] -> [C, h, w], its longer side of so many pixels."""
     height, width = image.shape[1:]
     scale = side / max(height, width)
     size = [max(1, round(height * scale)), max(1, round(width * scale))]
@@ -123,8 +124,8 @@ def find(image: Tensor, model: nn.Module | None = None, sure: float = SURE, look
 def hide(pixels: np.ndarray, where: np.ndarray, block: int, smooth: bool = False) -> np.ndarray:
     """A copy of uint8 or uint16 [C, H, W] in which each block that touches `where`, bool [H, W], is its own mean.
 
-    block: side in pixels, at least; the blocks lie on a grid from the upper left corner of `where`, and one that the
-    picture's edge would cut off belongs to its neighbour. Of a block nothing is left but its mean, so whatever was in
+    block: least side of a block in pixels; the grid starts at the upper left corner of `where`, and a block that the
+    picture's edge would cut off is joined to its neighbour. Of a block nothing is left but its mean, so whatever was in
     it cannot be told from any other arrangement of its pixels. smooth: the means are joined by cubic interpolation,
     which adds nothing.
     """
@@ -162,7 +163,7 @@ def blur_out(
 
     blocks: along the longer side of the largest object, 1 to MOST_BLOCKS; smooth: in their place the width of a blur as
     a share of that side, LEAST_BLUR to 1. One size for all objects, as a small one may be a piece of a large one.
-    Raises ValueError for less, which would show the object.
+    Raises ValueError for either out of range: anything finer would show the object.
     """
     if not 1 <= blocks <= MOST_BLOCKS:
         raise ValueError(f"the mosaic must have 1 to {MOST_BLOCKS} blocks, got {blocks}; more would show the object")
@@ -217,7 +218,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m src.blur_out",
-        description="Hide the hands in photos. Metadata stays but for what may hold a picture.",
+        description="Hide the hands in photos. Of the metadata what may hold a picture goes; names and GPS stay.",
     )
     parser.add_argument("inputs", nargs="+", metavar="IN", help="PNG, JPEG, TIFF, WebP or BMP, or folders of them")
     parser.add_argument("output", metavar="OUT", help="a file for one picture, a folder for several")
@@ -229,7 +230,9 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--mosaic", type=int, metavar="N", help=counted)
     wide = f"instead a blur as wide as S times that side, {LEAST_BLUR:g} to 1"
     how.add_argument("--blur", type=float, metavar="S", help=wide)
-    less = f"certainty that a hand must reach, 0 to 1 (default {SURE}); lower finds more, also what is none"
+    less = (
+        f"certainty that some pixel of a hand must reach, 0 to 1 (default {SURE}); lower finds more, also what is none"
+    )
     parser.add_argument("--sure", type=float, default=SURE, metavar="P", help=less)
     again = "2 finds hands half as large, 3 half of that, and much more that is none (default 1)"
     parser.add_argument("--looks", type=int, default=1, choices=(1, 2, 3), help=again)
@@ -245,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
-    def work(source: Path, target: Path) -> None:
+    def work(source: Path, target: Path) -> str:
         photo = read_photo(source)
         check_target(target, photo)
         beside = target.with_name(target.name + ".json")
@@ -264,14 +267,15 @@ def main(argv: list[str] | None = None) -> int:
                 f"no hand was found in {shown(source)}, so nothing was written; look at it yourself, or try "
                 f"--sure {arguments.sure / 2:g}, or --looks 2 for small ones"
             )
-        write_photo(target, blur_out(photo, found, arguments.mask, blocks, arguments.blur))
+        hidden = blur_out(photo, found, arguments.mask, blocks, arguments.blur)
+        write_photo(target, hidden)
         if arguments.json:
             about = [{"box": one.box, "certainty": one.certainty} for one in found]
-            size = photo.pixels.shape[:0:-1]
+            text = json.dumps({"picture": target.name, "size": photo.pixels.shape[:0:-1], "objects": about}, indent=1)
             with replacing(beside) as part:
-                Path(part).write_text(
-                    json.dumps({"picture": target.name, "size": size, "objects": about}, indent=1) + "\n"
-                )
+                Path(part).write_text(text + "\n")
+        share = (hidden.pixels != photo.pixels).any(axis=0).mean()
+        return f"{len(found)} hidden, {share:.0%} of the picture changed; look whether that is all and no more"
 
     return each(arguments.inputs, arguments.output, arguments.overwrite, work, "hiding hands")
 

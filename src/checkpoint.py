@@ -5,7 +5,7 @@ state.pt          the truth: the averaged weights, the weights being trained, th
 state-before.pt   the same of the epoch before it, for the day that state.pt is damaged
 epoch-100.pt      the averaged weights alone, of an epoch asked for by `snapshots`
 record.json       key, history and environment for people and other programs, written after state.pt
-lock              held by the process that trains; what is left of it afterwards means nothing
+lock              held by the process that trains; one left behind means nothing
 
 Each file is written under another name, flushed to the disk and renamed, so a kill at any moment leaves
 the old one or the new one. Nothing but tensors and plain values is unpickled (weights_only).
@@ -23,6 +23,7 @@ import filelock
 import torch
 
 from .data import ROOT
+from .image_files import reason
 
 DAMAGE = (
     ValueError,
@@ -82,7 +83,11 @@ def save(folder: Path, key: dict, state: dict, keep: bool = False) -> None:
 
 def write_json(path: Path, content: dict) -> None:
     """Write a file of figures for people and other programs, whole or not at all."""
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text, whole or not at all."""
     _replace(path, lambda file: file.write(text.encode()))
 
 
@@ -93,28 +98,31 @@ def load(folder: Path, key: dict, say=print) -> dict | None:
     gets the line that tells so. Raises ValueError if the run was saved under another key (naming
     each field that differs), or if no file of it is whole.
     """
-    path, before = folder / "state.pt", folder / "state-before.pt"
     try:
-        saved = _read(path, "history")
+        saved, damage = _newest(folder)
     except ValueError as error:
-        try:
-            saved = _read(before, "history")
-        except ValueError:
-            saved = None
-        if saved is None:
-            raise ValueError(f"{error}; {FIX}") from None
-        _check_key(folder, saved, key)
-        os.replace(path, folder / "state.damaged.pt")
-        say(f"{error}; it is kept as state.damaged.pt, training goes on after epoch {len(saved['history'])}")
-        return saved
-    if saved is None:  # killed between the two renames of `save`, or nothing there
-        try:
-            saved = _read(before, "history")
-        except ValueError as error:
-            raise ValueError(f"{error}; {FIX}") from None
+        raise ValueError(f"{error}; {FIX}") from None
     if saved is not None:
         _check_key(folder, saved, key)
+        if damage:
+            os.replace(folder / "state.pt", folder / "state.damaged.pt")
+            say(f"{damage}; it is kept as state.damaged.pt, training goes on after epoch {len(saved['history'])}")
     return saved
+
+
+def _newest(folder: Path) -> tuple[dict | None, ValueError | None]:
+    """state.pt, or where it is damaged or missing the one before it, and the damage; ValueError if none is whole."""
+    saved = damage = None
+    try:
+        saved = _read(folder / "state.pt", "history")
+    except ValueError as error:
+        damage = error
+    if saved is None:  # damaged, or killed between the two renames of `save`, or nothing there
+        with contextlib.suppress(ValueError) if damage else contextlib.nullcontext():
+            saved = _read(folder / "state-before.pt", "history")
+    if saved is None and damage:
+        raise damage
+    return saved, damage
 
 
 def snapshot_path(folder: Path, epoch: int) -> Path:
@@ -141,27 +149,26 @@ def load_last(run: str | Path) -> dict:
 
     Raises FileNotFoundError where there is no such run and ValueError where its state is damaged.
     """
-    saved = _read(folder(run) / "state.pt", "history")
+    saved, _ = _newest(folder(run))
     if saved is None:
-        raise FileNotFoundError(f"no {folder(run) / 'state.pt'}, expected a run to start from; train it first")
+        raise FileNotFoundError(f"no {folder(run) / 'state.pt'}, expected a run that was trained here; train it first")
     return saved["model"]
 
 
-def _read(path: Path, *names: str) -> dict | None:
+def _read(path: Path, name: str) -> dict | None:
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes a zip; its check sums find a flipped bit
             damaged = archive.testzip()
         if damaged:
             raise ValueError(f"wrong check sum in {damaged}")
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        json.loads(saved["key"]), [saved[name] for name in ("model", *names)]
+        json.loads(saved["key"]), saved["model"], saved[name]
     except FileNotFoundError:
         return None
     except OSError as e:
         raise OSError(f"cannot read {path} ({e.strerror}); make it readable or name another run") from None
     except DAMAGE as e:
-        why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise ValueError(f"{path} is damaged or not a checkpoint of this project ({why[:120]})") from None
+        raise ValueError(f"{path} is damaged or not a checkpoint of this project ({reason(e)})") from None
     return saved
 
 
@@ -198,7 +205,7 @@ def _clear(path: Path):
     except (OSError, RuntimeError) as e:  # torch turns a full disk into a RuntimeError
         if isinstance(e.__context__, KeyboardInterrupt):  # and a stop button pressed while it writes
             raise e.__context__ from None
-        why = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        why = getattr(e, "strerror", None) or reason(e)
         raise OSError(
             f"cannot write {path} ({why}); what was there is kept. Make it writable, free space or name another run"
         ) from None

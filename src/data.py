@@ -20,6 +20,7 @@ import numbers
 import os
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def load_images(folder, size=None, channels=3, limit_bytes=1 << 30, cache=CACHE)
     size: pixels; the central square is cut out and resized to it (Lanczos, antialiased). None
         keeps the files' own size, which must then be one and the same.
     channels: 3 (RGB) or 1 (grey, ITU-R 601 luma).
-    limit_bytes: an N*C*H*W above it stays on disk as a mapped file.
+    limit_bytes: a set of more bytes than this, N*C*H*W, stays on disk as a mapped file.
     cache: folder for the decoded pixels; one that cannot be written is no error, only slower.
     Returns an ImageSet. Raises FileNotFoundError, NotADirectoryError, PermissionError or
     ValueError, each a line that names the file or value and the fix.
@@ -256,14 +257,8 @@ def main(argv=None):
     digits.add_argument("--to", help="target folder (default: data/sign_digits)")
     args = parser.parse_args(argv)
     try:
-        if args.name == "finger_numbers":
-            from src.finger_numbers import make
-
-            print(make())
-        elif args.name == "drawn_photos":
-            from src.drawn_photos import make
-
-            print(make())
+        if args.name != "sign_digits":
+            print(import_module(f"src.{args.name}").make())
         else:
             from src.sign_digits import DEFAULT_URL, fetch
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .autoencoder import Autoencoder
-from .checkpoint import DAMAGE, folder
+from .checkpoint import DAMAGE, folder, load_last
 from .device import autocast, device, to_device
 from .dncnn import DnCNN
-from .noise import check_sigma
-from .photo_files import Photo, check_target, each, read_photo, write_photo
+from .image_files import reason
+from .noise import check_sigma, number
+from .photo_files import check_target, each, read_photo, write_photo
 from .unet import UNet
 
 NETWORKS = {"UNet": UNet, "Autoencoder": Autoencoder, "DnCNN": DnCNN}
@@ -36,8 +37,10 @@ TILE = 512  # pixels, a side: larger ones were no faster and took more memory (2
 
 
 def load_denoiser(weights: str | Path = SHIPPED) -> nn.Module:
-    """The network of a folder with record.json and weights.pt, by default the shipped one; on the GPU if there is one.
+    """The network of a folder, by default the shipped one; on the GPU if there is one.
 
+    weights: a folder with record.json and weights.pt, or one of a run of your own, checkpoints/<run>: its averaged
+    weights after the last finished epoch.
     Raises FileNotFoundError where they are missing, ValueError where they are damaged or another's.
     """
     record, path = Path(weights) / "record.json", Path(weights) / "weights.pt"
@@ -45,12 +48,15 @@ def load_denoiser(weights: str | Path = SHIPPED) -> nn.Module:
     fix = f"`git checkout {weights}` brings it back" if ours else "check the folder"
     try:
         about = json.loads(record.read_text())
-        data = path.read_bytes()
-    except FileNotFoundError as error:
+        own = any((Path(weights) / name).exists() for name in ("state.pt", "state-before.pt"))  # a run of this machine
+        data = b"" if own else path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"no {error.filename}, expected the network's weights; {fix}") from None
     except ValueError as error:
         raise ValueError(f"{record} is damaged ({error}); {fix}") from None
-    if hashlib.sha256(data).hexdigest() != about.get("sha256"):
+    if not isinstance(about, dict):
+        raise ValueError(f"{record} is damaged, expected a run's record, got {about!r:.40}; {fix}")
+    if not own and hashlib.sha256(data).hexdigest() != about.get("sha256"):
         raise ValueError(
             f"{path} does not have the sha256 of its record.json, expected {about.get('sha256')}: it is damaged or "
             f"another's; {fix}"
@@ -58,9 +64,10 @@ def load_denoiser(weights: str | Path = SHIPPED) -> nn.Module:
     try:
         given = dict(about["key"]["network"])
         model = NETWORKS[given.pop("class")](**given)
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        load = lambda: torch.load(path, map_location="cpu", weights_only=True)  # noqa: E731
+        model.load_state_dict(load_last(Path(weights).resolve()) if own else load())
     except DAMAGE as error:
-        raise ValueError(f"{path} cannot be loaded ({str(error).splitlines()[0][:120]}); train it again") from None
+        raise ValueError(f"the weights in {weights} cannot be loaded ({reason(error)}); train them again") from None
     return model.eval().to(device(), memory_format=torch.channels_last)
 
 
@@ -108,6 +115,10 @@ def denoise(
         raise ValueError(f"image must be float32, uint8 or uint16, got {image.dtype}; x.float() makes it float32")
     if image.dtype == torch.float32 and not torch.isfinite(image).all():
         raise ValueError("image holds NaN or infinity, expected numbers in [0, 1]; replace them")
+    if image.dtype == torch.float32 and image.abs().max() > FAR:
+        raise ValueError(
+            f"image must be in [0, 1] but for the noise, got up to {image.abs().max():g}; did you mean image / 255?"
+        )
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be between 0 and 1, got {strength:g}; 1 is the denoised picture")
     sigma = None if sigma is None else check_sigma(sigma)
@@ -135,6 +146,7 @@ def denoise(
 
 
 SCALES = {torch.uint8: 255, torch.uint16: 65535}
+FAR = 16  # no noise of sigma 1 takes a pixel that far from [0, 1]
 
 
 def _as_float(x: Tensor) -> Tensor:
@@ -174,8 +186,13 @@ def _once(model: nn.Module, noisy: Tensor) -> Tensor:
     x = to_device(_padded(noisy, model), where)
     x = x.expand(-1, 3, -1, -1) if channels == 1 and getattr(model, "config", {}).get("channels") == 3 else x
     with torch.no_grad(), autocast(where):
-        x = model(x.contiguous(memory_format=torch.channels_last)).float()
-    return (x.mean(dim=1, keepdim=True) if channels == 1 else x)[..., :height, :width].cpu()
+        y = model(x.contiguous(memory_format=torch.channels_last)).float()
+    if y.shape != x.shape:
+        raise ValueError(
+            f"the network makes {list(y.shape[1:])} of {list(x.shape[1:])}, expected a picture of the same shape; "
+            "choose a denoiser's weights"
+        )
+    return (y.mean(dim=1, keepdim=True) if channels == 1 else y)[..., :height, :width].cpu()
 
 
 def _padded(noisy: Tensor, model: nn.Module) -> Tensor:
@@ -226,31 +243,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("inputs", nargs="+", metavar="IN", help="PNG, JPEG, TIFF, WebP or BMP, or folders of them")
     parser.add_argument("output", metavar="OUT", help="a file for one picture, a folder for several")
     parser.add_argument("--strength", type=float, default=1.0, help="0 leaves the picture, 1 denoises it (default)")
-    number = lambda text: float(Fraction(text))  # noqa: E731 - 25/255 too
     parser.add_argument("--sigma", type=number, help="deviation of the noise in 0..1, if known; 25/255 is understood")
     parser.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns: slower, a bit better")
     parser.add_argument("--tile", type=int, help=f"side of the squares worked on one by one (default {TILE})")
-    parser.add_argument("--weights", default=SHIPPED, metavar="DIR", help="folder of other weights and their record")
+    parser.add_argument(
+        "--weights", default=SHIPPED, metavar="DIR", help="another network: a run of yours, checkpoints/<run>"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there, never an input")
     arguments = parser.parse_args(argv)
     try:
-        if not 0 <= arguments.strength <= 1:
-            raise ValueError(
-                f"--strength must be between 0 and 1, got {arguments.strength:g}; 1 is the denoised picture"
-            )
-        sigma = None if arguments.sigma is None else check_sigma(arguments.sigma)
-        model = load_denoiser(arguments.weights)
+        options = dict(
+            model=load_denoiser(arguments.weights), sigma=arguments.sigma, tile=arguments.tile,
+            strength=arguments.strength, ensemble=arguments.ensemble,
+        )  # fmt: skip
+        denoise(torch.zeros(1, 1, 1), **options)  # what is wrong with them is said once
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
-    def work(source: Path, target: Path) -> None:
+    def work(source: Path, target: Path) -> str:
         photo = read_photo(source)
         check_target(target, photo)
-        options = dict(tile=arguments.tile, strength=arguments.strength, ensemble=arguments.ensemble)
-        pixels = torch.from_numpy(photo.pixels)
-        clean = denoise(pixels, model, sigma, bar=sys.stdout.isatty(), **options).numpy()
-        write_photo(target, Photo(clean, photo.alpha, photo.icc, photo.exif, photo.other))
+        clean = denoise(torch.from_numpy(photo.pixels), bar=sys.stdout.isatty(), **options).numpy()
+        write_photo(target, replace(photo, pixels=clean))
+        return "denoised"
 
     return each(arguments.inputs, arguments.output, arguments.overwrite, work, "denoising")
 

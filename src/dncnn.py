@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from .unet import checked_and_padded
+
 
 class DnCNN(nn.Module):
     """Estimate the noise with a stack of 3x3 convolutions at full size, and subtract it.
@@ -47,10 +49,6 @@ class DnCNN(nn.Module):
         nn.init.zeros_(self.body[-1].weight)
 
     def forward(self, noisy: Tensor) -> Tensor:
-        if noisy.ndim != 4 or noisy.shape[1] != self.config["channels"]:
-            raise ValueError(
-                f"DnCNN takes [B, {self.config['channels']}, H, W], got {list(noisy.shape)}; "
-                "one picture needs a batch axis: image[None]"
-            )
+        noisy = checked_and_padded(noisy, self.config["channels"], 1, self.body[0].weight.dtype)
         # the difference in float32 also under bfloat16 autocast, as in the UNet
         return noisy - self.body(noisy).to(noisy.dtype)

@@ -51,10 +51,16 @@ def start_worker():
 def is_there(folder, wanted):
     """True for a complete set as wanted, False for none; FileExistsError for anything else."""
     try:
-        about = json.loads((folder / "about.json").read_text())
-    except (OSError, ValueError):
+        about = dict(json.loads((folder / "about.json").read_text()))
+    except (OSError, ValueError, TypeError):
         about = {}
     if all(about.get(key) == value for key, value in wanted.items()):
+        count = sum(1 for _ in folder.rglob("*.png"))
+        if count != wanted["count"]:
+            raise FileExistsError(
+                f"{folder} holds {count} pictures, expected the {wanted['count']} of its about.json; "
+                "delete the folder to draw it again"
+            )
         return True
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from . import checkpoint
 from .device import autocast, to_device
-from .metrics import psnr, ssim
+from .metrics import check_window, psnr, ssim
 from .noise import GaussianNoiseDataset
 
 BLURS = (0.6, 0.8, 1.0, 1.3, 1.7, 2.2)  # deviations in pixels tried by the blur
@@ -47,6 +47,12 @@ class Scores:
     __repr__ = __str__
 
 
+def check_noise(test_set: GaussianNoiseDataset) -> None:
+    """ValueError where PSNR would be infinite, which no record can hold."""
+    if test_set.sigma == 0:
+        raise ValueError("sigma of the test set is 0, of which PSNR would be infinite; expected noise, try sigma=0.2")
+
+
 def denoise_batches(model: nn.Module, pairs: GaussianNoiseDataset, batch: int = 16) -> Iterator[tuple[Tensor, ...]]:
     """Yield (noisy, clean, denoised) of the pairs in order, float32 [B, C, H, W] on the CPU.
 
@@ -65,12 +71,11 @@ def denoise_batches(model: nn.Module, pairs: GaussianNoiseDataset, batch: int = 
 
 
 def evaluate(
-    model: nn.Module,
-    test_set: GaussianNoiseDataset,
-    baselines: bool = True,
-    run: str | None = None,
+    model: nn.Module, test_set: GaussianNoiseDataset, baselines: bool = True, run: str | None = None
 ) -> Scores:
-    """PSNR and SSIM per image of the noisy picture, the classical filters and the network.
+    """The Scores, PSNR and SSIM per image, of the noisy picture, the classical filters and a network.
+
+    model: takes and gives float32 [B, C, H, W] in [0, 1]; baselines: False leaves the filters out.
 
     The filters know sigma, the network does not need it:
     "blur"  a Gaussian blur, of the deviation in BLURS that is best for these very images
@@ -81,11 +86,11 @@ def evaluate(
     run: also write the figures into checkpoints/<run>/scores.json, beside the run's record.
     The test set should have been made with fixed=True, or the figures change with its epoch.
     BM3D takes a second or two an image, at every call.
-    Raises ValueError if the set's images are smaller than SSIM's window, 11x11, or its sigma is a range.
+    Raises ValueError if the set's images are smaller than SSIM's window, 11x11, its sigma is a range, or 0 with `run`.
     """
-    if min(test_set.images.shape[2:]) < 11:
-        size = "x".join(map(str, test_set.images.shape[2:]))
-        raise ValueError(f"SSIM needs pictures of at least 11x11 for its window, got {size}; load larger ones")
+    check_window(test_set.shape)
+    if run is not None:
+        check_noise(test_set)
     if baselines and isinstance(test_set.sigma, tuple):
         raise ValueError(
             f"the filters must be told one sigma, the test set has the range {test_set.sigma}; "
@@ -132,13 +137,7 @@ def nlm(noisy: Tensor, sigma: float) -> Tensor:
     advises for its fast mode."""
     image = noisy.permute(1, 2, 0).numpy()  # [H, W, C]
     result = denoise_nl_means(
-        image,
-        patch_size=5,
-        patch_distance=6,
-        h=0.8 * sigma,
-        sigma=sigma,
-        fast_mode=True,
-        channel_axis=-1,
+        image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True, channel_axis=-1
     ).reshape(image.shape)  # scikit-image drops a single channel
     return torch.from_numpy(np.ascontiguousarray(result.transpose(2, 0, 1), dtype=np.float32))
 

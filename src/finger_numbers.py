@@ -1,6 +1,6 @@
 """The default data set: 300 pictures of a hand showing 1 to 10 the Chinese way, drawn by code, no photo.
 
-    python -m src.finger_numbers        # writes data/finger_numbers/<yi ... shi>/scene00_0.png ...
+    python -m src.data finger_numbers   # writes data/finger_numbers/<yi ... shi>/scene00_0.png ...
 
 Ten scenes a class, three shots a scene: one scene is one room and one person (the *group*, listed in
 groups.csv), its shots differ in pose, angle, framing and light. The hand (src/hands.py), often in a
@@ -149,7 +149,3 @@ def make(folder="data/finger_numbers", seed=0, scenes=10, shots=3, size=224, wor
     groups = [f"{CLASSES[number - 1]}/scene{scene:02d}" for number, scene, *_ in jobs]
     groups = [(f"{group}_{shot}.png", group) for group in groups for shot in range(shots)]
     return draw_set(folder, wanted, draw_files, jobs, "drawing hands", workers, groups)
-
-
-if __name__ == "__main__":
-    print(f"the data set is in {make()}")

@@ -28,6 +28,11 @@ def shown(path):
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
+def reason(error):
+    """An error of a library in one short line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 @contextlib.contextmanager
 def writing(folder):
     """Turns the system's errors of the block (no room, no permission ...) into one line that names the folder."""
@@ -77,7 +82,7 @@ def list_images(folder):
             raise
         raise NotADirectoryError(f"no folder {where}, expected one of images, but above it is a file") from None
     except (OSError, ValueError):  # also a loop of links, and names that no system takes
-        made = folder.name in ("finger_numbers", "sign_digits")
+        made = folder.name in ("finger_numbers", "sign_digits", "drawn_photos")
         fix = f"make it with `python -m src.data {folder.name}`" if made else "check the path"
         raise FileNotFoundError(f"no folder {where}, expected one of images; {fix}") from None
     top, inside = ([n for n in names if n.lower().endswith(SUFFIXES)] for names in (top, inside))
@@ -172,8 +177,7 @@ def _decode(path, size, channels):
             f"{shown(path)} is gone since the folder was listed, expected an image; put it back, or load again"
         ) from None
     except Exception as error:  # Pillow lets everything out, from SyntaxError to zlib.error
-        why = " ".join(str(error).split()) or type(error).__name__
-        why = f"no {', '.join(FORMATS)} in it" if isinstance(error, UnidentifiedImageError) else why
+        why = f"no {', '.join(FORMATS)} in it" if isinstance(error, UnidentifiedImageError) else reason(error)
         raise ValueError(
             f"{shown(path)} cannot be decoded ({why}), expected a whole image; replace or remove it"
         ) from None

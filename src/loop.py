@@ -179,7 +179,8 @@ def train(
     yield. Pass `state` to continue one.
 
     A step whose gradient is not finite is not taken, and the record's `skipped` counts it.
-    Raises FloatingPointError after PATIENCE such steps in a row, ValueError if the batch exceeds the set.
+    Raises FloatingPointError after PATIENCE such steps in a row, or an epoch of fewer, ValueError if the batch exceeds
+    the set.
 
     Among several processes (parallel.py) each computes its share of every batch, the first
     one alone looks at test_set, and a BatchNorm's running statistics are those of the first one's share.

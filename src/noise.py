@@ -1,8 +1,12 @@
 """Gaussian noise, and the data set of (noisy, clean) pairs that it makes of images.
 
 noisy = clean + sigma * n, with n drawn from a normal distribution of mean 0 and deviation 1
-(additive white Gaussian noise). Alone it costs PSNR = -20 * log10(sigma) dB.
+(additive white Gaussian noise). A picture with this noise alone has PSNR = -20 * log10(sigma) dB.
 """
+
+import argparse
+import numbers
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -33,6 +37,14 @@ def check_sigma_range(sigma: float | tuple[float, float]) -> float | tuple[float
     if len(sigma) != 2 or check_sigma(sigma[0]) >= check_sigma(sigma[1]):
         raise ValueError(f"a range of sigma must be (lowest, highest), got {sigma!r}; try sigma=(0, 55/255)")
     return check_sigma(sigma[0]), check_sigma(sigma[1])
+
+
+def number(text: str) -> float:
+    """A command line's number: 0.1, or 25/255."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise argparse.ArgumentTypeError(f"must be a number or a fraction such as 25/255, got {text!r}") from None
 
 
 class GaussianNoiseDataset(Dataset):
@@ -75,10 +87,10 @@ class GaussianNoiseDataset(Dataset):
         self.sigma = check_sigma_range(sigma)
         if len(self.images) == 0:
             raise ValueError("there are no images, expected at least one; check the selection")
-        if not isinstance(seed, int) or seed < 0:
+        if not isinstance(seed, numbers.Integral) or seed < 0:
             raise ValueError(f"seed must be a whole number >= 0, got {seed!r}; try seed=0")
         shortest = min(self.images.shape[2:])
-        if crop is not None and not (isinstance(crop, int) and 1 <= crop <= shortest):
+        if crop is not None and not (isinstance(crop, numbers.Integral) and 1 <= crop <= shortest):
             raise ValueError(
                 f"crop must be between 1 and {shortest}, the images' shorter side, got {crop!r}; "
                 f"try crop={shortest}, or None for the whole image"
@@ -89,7 +101,8 @@ class GaussianNoiseDataset(Dataset):
             raise ValueError(
                 f"grey is a share of colour pairs, got pictures of {self.images.shape[1]} channel; leave it"
             )
-        self.seed, self.fixed, self.clip, self.crop, self.flip, self.grey = seed, fixed, clip, crop, flip, grey
+        self.seed, self.crop = int(seed), None if crop is None else int(crop)
+        self.fixed, self.clip, self.flip, self.grey = fixed, clip, flip, grey
         self.epoch = 0
 
     @property

@@ -21,11 +21,13 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from .image_files import FORMATS, SUFFIXES, list_images, shown
+from .image_files import FORMATS, SUFFIXES, list_images, reason, shown
 
 MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB"}
 DEEP = (".png", ".tif", ".tiff")  # formats that hold 16 bits
 ALPHA = (*DEEP, ".webp")
+# what a damaged EXIF block makes Pillow raise
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OSError, SyntaxError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Photo:
 
 
 def read_photo(path: str | Path) -> Photo:
-    """A PNG, JPEG, TIFF, WebP or BMP file; turned as it lies in the file, for its EXIF orientation is kept.
+    """A PNG, JPEG, TIFF, WebP or BMP file. The pixels are as stored: the EXIF orientation is kept, not applied.
 
     Grey stays grey, 16 bits stay 16 bits; a palette becomes RGB and one bit becomes eight. Of a phone's JPEG that
     holds a preview or a gain map besides (MPO) it is the picture alone.
@@ -81,17 +83,16 @@ def read_photo(path: str | Path) -> Photo:
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {shown(path)}, expected a picture; check the path") from None
     except Exception as error:  # Pillow lets everything out, from SyntaxError to zlib.error
-        why = " ".join(str(error).split()) or type(error).__name__
-        why = f"no {', '.join(FORMATS)} in it" if isinstance(error, UnidentifiedImageError) else why
-        raise ValueError(f"{shown(path)} cannot be read ({why[:200]})") from None
+        why = f"no {', '.join(FORMATS)} in it" if isinstance(error, UnidentifiedImageError) else reason(error)
+        raise ValueError(f"{shown(path)} cannot be read ({why})") from None
     return _photo(pixels, **about)
 
 
 def without_previews(photo: Photo) -> Photo:
-    """The photo without anything in its metadata that may hold a picture of itself or say who is on it: XMP, the EXIF
-    thumbnail, the maker's notes, and every other tag of more than SMALL bytes.
+    """The photo without anything in its metadata that may hold a picture of itself: XMP, the EXIF thumbnail, the
+    maker's notes, and every other tag of more than SMALL bytes.
 
-    What is left of the EXIF block is written anew; one that cannot be read is dropped.
+    What is left of the EXIF block, names and places among it, is written anew; one that cannot be read is dropped.
     """
     other, exif = {name: value for name, value in photo.other.items() if name != "xmp"}, photo.exif
     if exif:
@@ -105,7 +106,7 @@ def without_previews(photo: Photo) -> Photo:
                 for tag in large | (PICTURE_TAGS & set(block)):
                     del block[tag]
             exif = tags.tobytes()  # without the second directory, the thumbnail's
-        except (ValueError, LookupError, TypeError, AttributeError, OSError, SyntaxError, struct.error):
+        except UNREADABLE:
             exif = None
     return replace(photo, exif=exif, other=other)
 
@@ -117,6 +118,15 @@ def check_target(path: Path, photo: Photo) -> None:
         raise ValueError(f"{shown(path)} would hold 8 bits, the picture has 16; name it .png or .tif")
     if photo.alpha is not None and suffix not in ALPHA:
         raise ValueError(f"{shown(path)} cannot hold the picture's alpha; name it .png, .webp or .tif")
+    if suffix == ".bmp" and _orientation(photo) != 1:
+        raise ValueError(f"{shown(path)} cannot hold the EXIF orientation, it would lie on its side; name it .png")
+
+
+def _orientation(photo: Photo) -> int:
+    exif = Image.Exif()
+    with contextlib.suppress(*UNREADABLE):
+        exif.load(photo.exif or b"")
+    return exif.get(274, 1)
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:
@@ -138,12 +148,11 @@ def write_photo(path: str | Path, photo: Photo) -> None:
                 Path(part).write_bytes(_deep_png(pixels, photo))
             else:
                 _save_deep_tiff(part, pixels, photo)
-        except OSError as error:
-            if error.errno is not None:  # of the disk; Pillow's own have none
+        except (OSError, ValueError, RuntimeError, SyntaxError, struct.error) as error:
+            if getattr(error, "errno", None) is not None:  # of the disk; Pillow's own have none
                 raise
-            raise ValueError(f"{shown(path)} cannot be written as {suffix[1:]} ({error}); name it .png") from None
-        except (ValueError, RuntimeError, SyntaxError, struct.error) as error:
-            raise ValueError(f"{shown(path)} cannot be written as {suffix[1:]} ({error}); name it .png") from None
+            fix = "try .tif" if suffix == ".png" else "name it .png"
+            raise ValueError(f"{shown(path)} cannot be written as {suffix[1:]} ({reason(error)}); {fix}") from None
 
 
 def _save_8_bits(part: str, suffix: str, pixels: np.ndarray, photo: Photo) -> None:
@@ -204,14 +213,10 @@ def replacing(path: Path):
                 os.unlink(part)
 
 
-def each(
-    inputs: list[str],
-    output: str,
-    overwrite: bool,
-    work: Callable[[Path, Path], None],
-    doing: str,
-) -> int:
+def each(inputs: list[str], output: str, overwrite: bool, work: Callable[[Path, Path], str], doing: str) -> int:
     """work(source, target) for each picture of the inputs, files or folders; returns the exit code.
+
+    What it returns, what was done in a few words, is printed where no bar is.
 
     output: a file for one picture; a folder (there already, or ending with a slash) for several, which keeps their
     names and class folders. What is wrong with one picture is printed in a line, the others are done all the same.
@@ -225,7 +230,13 @@ def each(
     bar = tqdm(pairs, doing, unit="picture", file=sys.stdout, disable=len(pairs) < 3)
     for source, target in bar:
         try:
-            work(source, target)
+            done = work(source, target)
+            if bar.disable:
+                print(f"{shown(target)}: {done}")
+        except KeyboardInterrupt:
+            bar.close()
+            print("stopped; the pictures done so far are kept", file=sys.stderr)
+            return 130
         except (ValueError, OSError, MemoryError, RuntimeError) as error:  # torch's lack of memory is the last
             why = str(error).strip().splitlines() or ["out of memory"]
             bar.write(f"error: {why[0]}", file=sys.stderr)
@@ -238,6 +249,8 @@ def each(
 def _pairs(inputs: list[str], place: str, overwrite: bool) -> list[tuple[Path, Path]]:
     """(source, target) of all pictures; ValueError where one would overwrite an input or another's output."""
     pairs, output = [], Path(place)
+    if len(inputs) > 1 and output.suffix.lower() in SUFFIXES and not output.is_dir():
+        raise ValueError(f"{shown(output)} is a name for one picture, got {len(inputs)} inputs; name a folder for them")
     folder = len(inputs) > 1 or output.is_dir() or Path(inputs[0]).is_dir() or place.endswith(("/", os.sep))
     for name in map(Path, inputs):
         if name.is_dir():
@@ -315,9 +328,16 @@ def _read_tiff(path: Path) -> Photo | None:
             pixels = pixels.transpose(1, 2, 0)
         for tag, value in _plain({tag.code: tag.value for tag in page.tags}).items():
             exif[tag] = int(value) if isinstance(value, int) else value
-        inch = page.tags.get(296) is not None and page.tags[296].value == 2 and 282 in page.tags
-        dpi = {"dpi": tuple(page.tags[tag].value[0] / page.tags[tag].value[1] for tag in (282, 283))} if inch else {}
-    return _photo(pixels, icc=icc.value if icc else None, exif=exif.tobytes() if len(exif) else None, other=dpi)
+        other = _resolution({tag: page.tags[tag].value for tag in (282, 283, 296) if tag in page.tags})
+    return _photo(pixels, icc=icc.value if icc else None, exif=exif.tobytes() if len(exif) else None, other=other)
+
+
+def _resolution(tags: dict) -> dict:
+    """{"dpi": (across, down)} of a TIFF's tags, whose unit is the inch (2) or the centimetre (3); {} without."""
+    parts, unit = [tags.get(tag, (0, 0)) for tag in (282, 283)], {2: 1, 3: 2.54}.get(tags.get(296, 2))
+    if unit is None or not all(n and d for n, d in parts):
+        return {}
+    return {"dpi": tuple(n / d * unit for n, d in parts)}
 
 
 def _deep_png(pixels: np.ndarray, photo: Photo) -> bytes:

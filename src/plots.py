@@ -34,6 +34,10 @@ def show_grid(
 
     Returns the Figure. Raises ValueError if the columns' shapes differ or are not 4-d.
     """
+    if not isinstance(columns, dict) or not columns:
+        raise ValueError(
+            f'columns must be {{title: pictures}}, got {columns!r:.60}; try {{"clean": clean, "noisy": noisy}}'
+        )
     shapes = {name: tuple(image.shape) for name, image in columns.items()}
     if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 4:
         raise ValueError(f"columns must share one shape [N, C, H, W], got {shapes}")
@@ -46,6 +50,8 @@ def show_grid(
         raise ValueError(f"zoom must be between 1 and {side}, the pictures' shorter side, got {zoom}")
     count, _, height, width = columns[reference].shape
     rows = list(range(min(6, count))) if rows is None else [int(row) for row in rows]
+    if not rows or not all(0 <= row < count for row in rows):
+        raise ValueError(f"rows must be some of 0 to {count - 1}, got {rows}; leave it out for the first six")
     panels = {name: (image, False) for name, image in columns.items()}
     if residual:
         last = list(columns)[-1]

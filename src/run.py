@@ -28,7 +28,9 @@ from nbconvert import HTMLExporter
 from PIL import Image
 
 from .checkpoint import folder as run_folder
+from .checkpoint import write_text
 from .data import ROOT
+from .image_files import reason
 
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -94,12 +96,16 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except nbformat.ValidationError as error:
+        print(f"error: no notebook of version 4 ({reason(error)}), expected one that Jupyter wrote", file=sys.stderr)
+        return 1
     except CellExecutionError as error:
         print(f"\nerror: {error.ename}: {error.evalue}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, DeadKernelError, AssertionError):
-        # nbclient answers Ctrl-C by ending the kernel, and then asserts that there is one
-        print("\nstopped; finished epochs are kept, run again to continue", file=sys.stderr)
+        # nbclient answers Ctrl-C by ending the kernel, and then asserts that there is one; the system kills one, too
+        hint = "if nobody stopped it, memory was short: take a smaller batch or crop"
+        print(f"\nstopped; finished epochs are kept, run again to continue ({hint})", file=sys.stderr)
         return 130
     return 0
 
@@ -120,7 +126,7 @@ def _run(path: Path, parameters: dict, in_place: bool) -> None:
     print(f"executing {path.name}", flush=True)
     notebook, values = execute(path, parameters, echo=sys.stdout)
     if in_place:
-        _write(path, nbformat.writes(notebook) + "\n")
+        write_text(path, nbformat.writes(notebook) + "\n")
         for cell in notebook.cells:
             if "readme" in cell.metadata.get("tags", []):  # the picture that the README shows
                 pictures = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
@@ -130,8 +136,8 @@ def _run(path: Path, parameters: dict, in_place: bool) -> None:
     folder = run_folder(values.get("run", path.stem))
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{path.stem}.html"
-    _write(folder / path.name, nbformat.writes(notebook) + "\n")
-    _write(page, HTMLExporter().from_notebook_node(notebook)[0])
+    write_text(folder / path.name, nbformat.writes(notebook) + "\n")
+    write_text(page, HTMLExporter().from_notebook_node(notebook)[0])
     for line in _summary(folder, values):
         print(line)
     print(f"seconds        {time.perf_counter() - start:.0f} in all")
@@ -168,7 +174,7 @@ def _find(name: str | None) -> list[Path]:
 
 def _assignments(source: str) -> dict:
     """The names that a cell sets to plain values."""
-    statements = [s for s in ast.parse(source).body if isinstance(s, ast.Assign)]
+    statements = [s for s in ast.parse(source).body if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]
     return {s.targets[0].id: _value(ast.unparse(s.value)) for s in statements}
 
 
@@ -218,12 +224,6 @@ def _shrink(png: str) -> str:
     smaller = io.BytesIO()
     Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").save(smaller, "PNG", optimize=True)
     return base64.b64encode(smaller.getvalue()).decode() + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
 
 
 if __name__ == "__main__":

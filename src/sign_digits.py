@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .data import find_folder
-from .image_files import FORMATS, SUFFIXES, shown, writing
+from .image_files import FORMATS, SUFFIXES, reason, shown, writing
 
 DEFAULT_URL = "https://github.com/ardamavi/Sign-Language-Digits-Dataset/archive/refs/heads/master.zip"
 DIGITS = tuple("0123456789")
@@ -101,12 +101,12 @@ def group_by_person(names):
             numbered.append((int(number[0]), int(name[0]), name))
         else:
             persons[name] = f"person_{name}"
-    last, shown, person = None, {}, None
+    last, seen, person = None, set(), None
     for number, digit, name in sorted(numbered):
-        fell = last is not None and last[1] - digit >= 5 and digit in shown
+        fell = last is not None and last[1] - digit >= 5 and digit in seen
         if last is None or number - last[0] > 10 or fell:
-            person, shown = f"person_{number}", set()
-        shown.add(digit)
+            person, seen = f"person_{number}", set()
+        seen.add(digit)
         persons[name], last = person, (number, digit)
     return persons
 
@@ -132,9 +132,8 @@ def _take(members, whole, source):
                 with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                     image.load()
             except Exception as error:  # Pillow lets everything out
-                why = " ".join(str(error).split())
                 raise ValueError(
-                    f"{shown(member)} in {source} cannot be decoded ({why}), expected a photo; {HELP}"
+                    f"{shown(member)} in {source} cannot be decoded ({reason(error)}), expected a photo; {HELP}"
                 ) from None
             names.append(f"{digit}/{name}")
         with writing(whole.parents[1]):
@@ -196,8 +195,7 @@ def _reading(source):
             raise ValueError(f"{source} is not a sound zip ({error}); {HELP}") from None
         raise type(error)(f"{source} cannot be read ({error.strerror}), expected a readable file; {HELP}") from None
     except Exception as error:  # zipfile lets everything out: zlib.error, LZMAError, struct.error, RuntimeError ...
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{source} is not a sound zip ({why}); {HELP}") from None
+        raise ValueError(f"{source} is not a sound zip ({reason(error)}); {HELP}") from None
 
 
 def _download(url, part):

@@ -15,7 +15,6 @@ import hashlib
 import sys
 from collections.abc import Iterable
 from dataclasses import fields
-from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -26,21 +25,22 @@ from . import checkpoint, parallel
 from .data import load_images, split_images
 from .denoise import load_denoiser
 from .device import environment, memory_format
+from .evaluate import check_noise
 from .loop import VERSION, TrainConfig, TrainState, check_batch, train
-from .noise import GaussianNoiseDataset
+from .noise import GaussianNoiseDataset, number
 from .unet import UNet
 
 
 def fit(
     model: nn.Module,
     train_set: GaussianNoiseDataset,
-    test_set: GaussianNoiseDataset,
+    test_set: GaussianNoiseDataset | None,
     config: TrainConfig = TrainConfig(),
     run: str | Path = "denoise",
     snapshots: Iterable[int] = (),
     start: dict[str, Tensor] | None = None,
 ) -> list[dict]:
-    """Train with a progress bar, writing checkpoints/<run>/ after each epoch.
+    """Train with a progress bar, writing checkpoints/<run>/ after each epoch; `load_denoiser` reads its weights.
 
     What decides the result (network, both data sets, config but for the number of epochs) is the
     run's key. Where the folder holds a run of the same key it is loaded and only the missing epochs are trained;
@@ -49,6 +49,7 @@ def fit(
     Interrupting (the notebook's stop button) keeps the finished epochs. `model` ends with
     the averaged weights of the last finished epoch, in evaluation mode, also when training fails.
 
+    test_set: held out; None: nothing is, and the history has no PSNR.
     run: a name below checkpoints/, or an absolute path.
     snapshots: epochs whose averaged weights are kept for good: `load_snapshot(run, epoch)`.
     start: weights (a state_dict) to start from in place of those, such as the shipped denoiser's, to train it on for
@@ -58,6 +59,8 @@ def fit(
     epochs kept; BlockingIOError while another process trains the same run.
     """
     check_batch(train_set, config)
+    if test_set is not None:
+        check_noise(test_set)
     key, folder, snapshots = run_key(model, train_set, test_set, config, start), checkpoint.folder(run), set(snapshots)
     first = parallel.rank() == 0  # the only process that touches the disk
     with checkpoint.only_one(folder) if first else contextlib.nullcontext():
@@ -158,25 +161,20 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 def run_key(
     model: nn.Module,
     train_set: GaussianNoiseDataset,
-    test_set: GaussianNoiseDataset,
+    test_set: GaussianNoiseDataset | None,
     config: TrainConfig,
     start: dict[str, Tensor] | None = None,
 ) -> dict:
     """What decides the result, as plain numbers and strings."""
     network = {"class": type(model).__name__, **getattr(model, "config", {"layers": str(model)})}
-    key = dict(loop=VERSION, network=network, train_set=train_set.config, test_set=test_set.config, config=config.key())
+    seen = None if test_set is None else test_set.config
+    key = dict(loop=VERSION, network=network, train_set=train_set.config, test_set=seen, config=config.key())
     if start is not None:
         hashed = hashlib.sha256()
         for name, weights in start.items():
             hashed.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
         key["start"] = hashed.hexdigest()
     return key
-
-
-def _weights(run: str) -> dict[str, Tensor]:
-    """Of a network that is shipped, or of a run."""
-    shipped = (checkpoint.folder(run) / "weights.pt").exists()
-    return load_denoiser(checkpoint.folder(run)).cpu().state_dict() if shipped else checkpoint.load_last(run)
 
 
 def _show(bar: tqdm, history: list[dict]) -> None:
@@ -192,7 +190,6 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m src.train", description="Train a denoiser and keep it in checkpoints/<run>/.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )  # fmt: skip
-    number = lambda text: float(Fraction(text))  # noqa: E731 - 25/255 too
     parser.add_argument("--data", default="data/finger_numbers", metavar="DIR", help="folder of pictures")
     parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels")
     parser.add_argument("--most-train", type=int, default=300, help="pictures to train on at the most")
@@ -235,8 +232,14 @@ def main(argv: list[str] | None = None) -> int:
             noise = dict(sigma=sigma, grey=arguments.grey)
             train_set = GaussianNoiseDataset(trained_on, seed=arguments.seed, crop=arguments.crop, flip=True, **noise)
             test_set = GaussianNoiseDataset(held_out, seed=arguments.seed + 1, fixed=True, **noise)
-            model = UNet(images.shape[1], arguments.widths, seed=arguments.seed)
-            start = _weights(arguments.start) if arguments.start else None
+            model, start = UNet(images.shape[1], arguments.widths, seed=arguments.seed), None
+            if arguments.start:
+                before = load_denoiser(checkpoint.folder(arguments.start)).cpu()
+                start, widths = before.state_dict(), before.config.get("widths")
+                if widths != arguments.widths:
+                    raise ValueError(
+                        f"--start {arguments.start} has widths {widths}, got {arguments.widths}; name those"
+                    )
             history = fit(model, train_set, test_set, config, arguments.run, arguments.snapshots, start)
             if parallel.rank() == 0:
                 seen = [record["psnr"] for record in history if "psnr" in record]

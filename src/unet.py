@@ -49,8 +49,8 @@ class UNet(nn.Module):
               its input
     outputs   channels of the output where it is no picture but, say, a mask; then residual must be False
 
-    Takes and returns float [B, C, H, W] of any size from 1x1 up: the picture is padded
-    by repeating its border to the next multiple of `stride` and cropped back. Values are
+    Takes float [B, C, H, W] of any size from 1x1 up and returns the same or, with `outputs`, [B, outputs, H, W]:
+    the picture is padded by repeating its border to the next multiple of `stride` and cropped back. Values are
     meant to lie in [0, 1] but for the noise; the output is not clamped.
 
     Raises ValueError for a wrong argument or an input of another channel count.

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from src import Autoencoder, DnCNN, UNet, denoise, psnr
+from src import Autoencoder, DnCNN, GaussianNoiseDataset, TrainConfig, UNet, denoise, fit, psnr
+from src.blur_out import FINDER
 from src.denoise import LOUDEST, SHIPPED, flips, load_denoiser, main
 from src.photo_files import read_photo
 
@@ -156,6 +157,7 @@ def test_no_more_than_sigma_is_taken_away(tile, float32):
         (dict(tile=0), "tile must be"),
         (dict(tile=7.5), "tile must be"),
         (dict(strength=1.5), "strength must be"),
+        (dict(image=picture() * 255), "did you mean image / 255"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(change, words):
@@ -278,11 +280,33 @@ def test_tiles_and_ensemble_of_the_command(photo):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (["--strength", "2"], "--strength must be"),
+        (["--strength", "2"], "strength must be"),
         (["--sigma", "25"], "did you mean 25/255"),
         (["--tile", "0"], "tile must"),
+        (["--weights", str(FINDER)], "expected a picture of the same shape"),
+        (["--weights", "README.md"], "expected the network's weights"),
     ],
 )
 def test_wrong_options(photo, capsys, options, words):
-    assert main([str(photo), str(photo.with_name("b.png")), *options]) == 1
-    assert words in capsys.readouterr().err and not photo.with_name("b.png").exists()
+    shutil.copy(photo, photo.with_name("second.png"))  # what is wrong with both is said once
+    assert main([str(photo), str(photo.with_name("second.png")), str(photo.parent / "out"), *options]) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and not (photo.parent / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["1/0", "1e999", "abc"])
+def test_numbers_that_are_none(photo, capsys, text):
+    with pytest.raises(SystemExit):
+        main([str(photo), str(photo.with_name("b.png")), f"--sigma={text}"])
+    assert f"must be a number or a fraction such as 25/255, got '{text}'" in capsys.readouterr().err
+
+
+def test_a_run_of_ones_own_denoises(photo, tmp_path, capsys):
+    """What `fit` keeps is what `load_denoiser` reads, with no step between."""
+    images = GaussianNoiseDataset(picture(size=(24, 24))[None].repeat(4, 1, 1, 1), sigma=0.1)
+    model = UNet(widths=(4, 8))
+    fit(model, images, images, TrainConfig(epochs=1, batch=4), tmp_path / "mine")
+    own = load_denoiser(tmp_path / "mine")
+    assert all(torch.equal(a, b) for a, b in zip(own.state_dict().values(), model.state_dict().values()))
+    assert main([str(photo), str(photo.with_name("b.png")), "--weights", str(tmp_path / "mine")]) == 0
+    assert capsys.readouterr().out.endswith("b.png: denoised\n")

@@ -67,5 +67,5 @@ def test_it_learns_in_our_loop_and_its_config_keys_the_run(tmp_path):
 def test_bad_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         DnCNN(**arguments)
-    with pytest.raises(ValueError, match=r"DnCNN takes \[B, 3, H, W\], got \[3, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"the network takes \[B, 3, H, W\], got \[3, 8, 8\]"):
         DnCNN(depth=2, width=2)(torch.rand(3, 8, 8))

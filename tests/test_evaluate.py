@@ -105,6 +105,15 @@ def test_images_too_small_for_ssim():
     tiny = GaussianNoiseDataset(torch.full((1, 3, 8, 8), 0.5), fixed=True)
     with pytest.raises(ValueError, match="11x11"):
         evaluate(UNet(widths=(4,)), tiny)
+    with pytest.raises(ValueError, match="11x11"):  # before any filter runs
+        evaluate(UNet(widths=(4,)), GaussianNoiseDataset(torch.full((1, 3, 32, 32), 0.5), fixed=True, crop=8))
+
+
+def test_a_record_cannot_hold_an_infinite_psnr(tmp_path):
+    silent = GaussianNoiseDataset(torch.full((1, 3, 32, 32), 0.5), sigma=0, fixed=True)
+    assert evaluate(UNet(widths=(4,)), silent, baselines=False).psnr["unet"].isinf().all()
+    with pytest.raises(ValueError, match="sigma of the test set is 0"):
+        evaluate(UNet(widths=(4,)), silent, baselines=False, run=tmp_path / "run")
 
 
 def test_filters_are_told_one_sigma(photos):

@@ -209,10 +209,18 @@ def test_another_set_is_an_error_not_a_loss(tmp_path):
     folder = make(tmp_path / "one", workers=1, **SMALL)
     with pytest.raises(FileExistsError, match=r"'seed': 0.*expected.*'seed': 1.*delete the folder"):
         make(folder, seed=1, **SMALL)
-    (folder / "about.json").unlink()
-    with pytest.raises(FileExistsError, match=r"no readable about\.json"):
-        make(folder, **SMALL)
+    for text in ("[]", None):
+        (folder / "about.json").write_text(text) if text else (folder / "about.json").unlink()
+        with pytest.raises(FileExistsError, match=r"no readable about\.json"):
+            make(folder, **SMALL)
     assert (folder / "yi" / "scene00_0.png").is_file()
+
+
+def test_a_set_that_lost_a_picture_is_not_taken_for_whole(tmp_path):
+    folder = make(tmp_path / "one", workers=1, **SMALL)
+    (folder / "yi" / "scene00_0.png").unlink()
+    with pytest.raises(FileExistsError, match=r"holds \d+ pictures, expected the \d+ of its about.json"):
+        make(folder, **SMALL)
 
 
 def test_an_interrupted_drawing_leaves_nothing_and_the_next_completes(tmp_path, monkeypatch):

@@ -152,7 +152,7 @@ def test_values_on_the_command_line(text, value):
 
 
 def test_a_computed_parameter_is_no_hindrance(tmp_path):
-    path = tiny_notebook(tmp_path, source="n = 25/255\nword = str(7)\n")
+    path = tiny_notebook(tmp_path, source="n = 25/255\nword = str(7)\na, b = 1, 2\n")
     notebook, values = run.execute(path, {})
     assert values["n"] == 25 / 255 and "7" in notebook.cells[1].outputs[0].text
 
@@ -164,11 +164,13 @@ def test_command_line(tmp_path, capsys):
     assert "1 a" in capsys.readouterr().out
     assert b"1 a" in path.read_bytes()
     path.write_bytes(before)
+    (tmp_path / "empty.ipynb").write_text("{}")
     for arguments, words in [
         ([str(path), "m=5"], "no parameter 'm'"),
         ([str(path), "n=5", "--in-place"], "--in-place takes no parameters"),
         ([str(path), "5"], "expected name=value"),
         (["absent"], "no notebook 'absent'"),
+        ([str(tmp_path / "empty.ipynb")], "no notebook of version 4"),
     ]:
         assert run.main(arguments) == 1
         error = capsys.readouterr().err

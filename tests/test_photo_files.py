@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
@@ -43,7 +45,7 @@ CASES = [
 @pytest.mark.parametrize("suffix, channels, deep, alpha", CASES)
 def test_what_is_written_is_read(tmp_path, suffix, channels, deep, alpha):
     path, wanted = tmp_path / f"a{suffix}", photo(channels, deep, alpha)
-    write_photo(path, wanted)
+    write_photo(path, wanted if suffix != ".bmp" else replace(wanted, exif=None))
     found = read_photo(path)
     assert found.pixels.dtype == wanted.pixels.dtype
     assert (found.alpha is None) == (wanted.alpha is None)
@@ -155,6 +157,7 @@ def test_what_cannot_be_kept_is_refused_in_one_line(tmp_path, name):
         ("a.gif", photo(), "must end in"),
         ("a.jpg", photo(deep=True), "8 bits"),
         ("a.jpg", photo(alpha=True), "alpha"),
+        ("a.bmp", photo(), "on its side"),
     ],
 )
 def test_what_the_format_cannot_hold_is_refused(tmp_path, name, given, words):
@@ -169,6 +172,26 @@ def test_a_picture_too_wide_for_its_format(tmp_path):
     assert "\n" not in str(error.value) and os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    "unit, resolution, dpi", [(2, 300, 300), (3, 100, 254), (1, 300, None), (2, 0, None), (None, 300, 300)]
+)
+def test_the_resolution_of_a_tiff(tmp_path, deep, unit, resolution, dpi):
+    """Told in inches or centimetres (TIFF 6.0, section 8: without a unit, inches); 0 tells nothing."""
+    stored = pixels(3, deep).transpose(1, 2, 0)
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="rgb", resolution=(resolution,) * 2, resolutionunit=unit or 2
+    )
+    if unit is None:
+        data = (tmp_path / "a.tif").read_bytes()  # tag 296, SHORT, one value: an unknown tag instead
+        (tmp_path / "a.tif").write_bytes(data.replace(struct.pack("<HHI", 296, 3, 1), struct.pack("<HHI", 297, 3, 1)))
+    if resolution == 0:
+        data = (tmp_path / "a.tif").read_bytes()
+        (tmp_path / "a.tif").write_bytes(data.replace(struct.pack("<II", 0, 1), struct.pack("<II", 0, 0)))
+    found = read_photo(tmp_path / "a.tif").other.get("dpi")
+    assert found == (dpi and pytest.approx((dpi, dpi), rel=1e-6))
+
+
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     (tmp_path / "a.png").write_bytes(b"precious")
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.png") as part:
@@ -180,6 +203,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 def copy(source, target):
     write_photo(target, read_photo(source))
+    return "copied"
 
 
 @pytest.fixture
@@ -188,6 +212,17 @@ def folder(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels(3).transpose(1, 2, 0)).save(tmp_path / name)
     return tmp_path
+
+
+def test_the_stop_button_keeps_what_is_done(folder, capsys):
+    def work(source, target):
+        if source.name == "2.jpg":
+            raise KeyboardInterrupt
+        return copy(source, target)
+
+    assert each([str(folder / "in")], str(folder / "out"), False, work, "copying") == 130
+    assert [p.name for p in (folder / "out").rglob("*.*")] == ["1.png"]
+    assert capsys.readouterr().err == "stopped; the pictures done so far are kept\n"
 
 
 def test_a_folder_keeps_its_names(folder, capsys):
@@ -216,7 +251,9 @@ def test_one_bad_picture_does_not_stop_the_others(folder, capsys):
         (["in"], "in", "never overwritten"),
         (["in/a/1.png"], "in/a/2.jpg", "there already"),
         (["in/a/1.png", "in/b/1.png"], "out", "written twice"),
-        (["in/a/1.png", "in/a/2.jpg"], "in/b/1.png", "expected a folder"),
+        (["in/a/1.png", "in/a/2.jpg"], "in/b/1.png", "name a folder"),
+        (["in/a/1.png", "in/a/2.jpg"], "new.png", "name a folder"),
+        (["in"], "in/b/1.png", "expected a folder"),
         (["in/nothing.png"], "out.png", "check the path"),
         (["in"], "in/a/out", "lies in the input folder"),
         (["in/a/1.png"], "out", "must end in"),

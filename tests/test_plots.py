@@ -66,6 +66,12 @@ def test_a_figure_is_shown_once_by_a_notebook(columns):
 def test_bad_columns(columns, change, words):
     with pytest.raises(ValueError, match=words):
         show_grid(columns | change)
+    for wrong in ([columns["clean"]], {}):
+        with pytest.raises(ValueError, match=r"columns must be \{title: pictures\}"):
+            show_grid(wrong)
+    for rows in ([], [-1], [99]):
+        with pytest.raises(ValueError, match="rows must be some of 0 to"):
+            show_grid(columns, rows=rows)
     with pytest.raises(ValueError, match="zoom must be between 1 and 24"):
         show_grid(columns, zoom=25)
     with pytest.raises(ValueError, match="residual needs a column named noisy"):

@@ -140,6 +140,8 @@ def test_the_stop_button_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
     assert len(fit(*small(epochs=3), run=tmp_path / "run")) == 3
 
 
+# the signal may come between the opening of a file and its `with`; Python closes it later and says so
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_real_interrupt_signal(tmp_path):
     def press():
         while not (tmp_path / "run/state.pt").exists():
@@ -194,6 +196,8 @@ def test_a_training_starts_from_given_weights(tmp_path):
     assert all(torch.equal(weights, start[name]) for name, weights in model.state_dict().items())
     with pytest.raises(ValueError, match="start is"):
         fit(model, *rest, TrainConfig(epochs=1, batch=4, lr=1e-30, adam_lr=1e-30), tmp_path / "run")
+    os.replace(tmp_path / "run/state.pt", tmp_path / "run/state-before.pt")  # killed between the two renames
+    assert all(torch.equal(weights, start[name]) for name, weights in checkpoint.load_last(tmp_path / "run").items())
     with pytest.raises(ValueError, match=r"start holds weights of another network, expected those of .*widths"):
         fit(model, *rest, start=UNet(1, (4, 12)).state_dict(), run=tmp_path / "other")
 
@@ -212,6 +216,17 @@ def test_the_command_goes_on_from_another_run(tmp_path, capsys):
     assert far < sum((a - b).square().sum() for a, b in zip(first["model"].values(), fresh.values()))
     assert main([*given, "--epochs", "1", "--run", str(tmp_path / "third"), "--start", str(tmp_path / "absent")]) == 1
     assert "no " in capsys.readouterr().err and not (tmp_path / "third").exists()
+    other = [*given, "--widths", "4", "12", "--run", str(tmp_path / "third"), "--start", str(tmp_path / "first")]
+    assert main(other) == 1 and "has widths [4, 8], got [4, 12]" in capsys.readouterr().err
+
+
+def test_without_held_out_pictures_and_without_noise(tmp_path):
+    model, train_set, test_set, config = small()
+    assert not any("psnr" in record for record in fit(model, train_set, None, config, tmp_path / "alone"))
+    silent = GaussianNoiseDataset(test_set.images, sigma=0, fixed=True)
+    with pytest.raises(ValueError, match="sigma of the test set is 0"):
+        fit(model, train_set, silent, config, tmp_path / "silent")
+    assert not (tmp_path / "silent").exists()
 
 
 @pytest.mark.parametrize("number, words", [(13, "Permission denied"), (30, "Read-only file system")])
