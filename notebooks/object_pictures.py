@@ -42,18 +42,18 @@ def story(image: Tensor, known: dict[str, Way], finder: nn.Module, rebuilder: nn
         "scene": image.clamp(0, 1),
         "rebuilt": enlarged(back.numpy(), size),
         "error x 4": enlarged(4 * error, size).clamp(0, 1),
-        "its box": outlined(image, found["reconstruction"]),
+        "box by error": outlined(image, found["reconstruction"]),
         "skin colour": enlarged(skin_coloured(image), size),
-        "its box ": outlined(image, found["skin colour"]),
-        "finder": enlarged(likeness(image, finder), size),
-        "its box  ": outlined(image, found["segmentation"]),
+        "box by colour": outlined(image, found["skin colour"]),
+        "segmentation": enlarged(likeness(image, finder), size),
+        "its box": outlined(image, found["segmentation"]),
         "mosaic": hidden(image, found["segmentation"]),
     }
 
 
 def sheet(stories: list[dict[str, Tensor]]) -> tuple[Tensor, list[str], int]:
     """images, titles and columns for `show_images`: a row a story, the titles above the first."""
-    titles = [title.strip() for title in stories[0]] + [""] * (len(stories[0]) * (len(stories) - 1))
+    titles = [*stories[0]] + [""] * (len(stories[0]) * (len(stories) - 1))
     return torch.stack([panel for one in stories for panel in one.values()]), titles, len(stories[0])
 
 

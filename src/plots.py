@@ -100,7 +100,7 @@ def show_images(images: Tensor, titles: list[str], columns: int = 10, panel: flo
 def plot_history(history: list[dict], lines: dict[str, float] | None = None) -> Figure:
     """Train loss and held-out PSNR against epochs, with a level line for each baseline.
 
-    history: records of `fit`. lines: label -> PSNR in dB, such as {"noisy": 13.98}.
+    history: records of `fit`. lines: label -> PSNR in dB, such as {"noisy": 13.98}. Returns the Figure.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4), dpi=DPI, layout="constrained")
     epochs = [record["epoch"] for record in history]
@@ -117,7 +117,10 @@ def plot_history(history: list[dict], lines: dict[str, float] | None = None) -> 
 
 
 def plot_noise(noisy: Tensor, clean: Tensor, sigma: float) -> Figure:
-    """The distribution of noisy - clean against the normal density that it should follow."""
+    """The distribution of noisy - clean, float [B, C, H, W] both, against the normal density that it should follow.
+
+    sigma: its standard deviation in [0, 1] units. Returns the Figure.
+    """
     figure, axis = plt.subplots(figsize=(5.2, 2.8), dpi=DPI, layout="constrained")
     noise = (noisy - clean).flatten()
     axis.hist(noise.numpy(), bins=101, range=(-4 * sigma, 4 * sigma), density=True, color="tab:blue", alpha=0.5,
@@ -164,6 +167,8 @@ def plot_lines(
     levels  name -> y of a level line, such as {"bm3d": 29.87}
     log     "", "x", "y" or "xy": the logarithmic axes
     shade   a range of x marked in grey, such as the sigmas that a network was trained on
+
+    Returns the Figure. Raises ValueError for another `log`.
     """
     if set(log) - {"x", "y"}:
         raise ValueError(f'log must be "", "x", "y" or "xy", got {log!r}')
@@ -181,8 +186,9 @@ def plot_lines(
             for (deviation,) in [deviations] if deviations else []:
                 low, high = ([y + sign * d for y, d in zip(ys, deviation)] for sign in (-1, 1))
                 axis.fill_between(xs, low, high, color=f"C{look % 10}", alpha=0.2, linewidth=0)
+            marker = "osD^vP*X<>hp"[look % 12] if len(points) < 200 else ""  # more would run into a band
             axis.plot(
-                xs, ys, label=name, color=f"C{look % 10}", marker="osD^vP*X<>hp"[look % 12],
+                xs, ys, label=name, color=f"C{look % 10}", marker=marker,
                 markersize=7 if single else 4, linestyle="none" if single else "-", linewidth=1.3,
             )  # fmt: skip
         if shade is not None:
@@ -207,7 +213,7 @@ def plot_bars(bars: dict[str, dict[str, float]], x: str, title: str = "", form: 
     """Lying bars, each of parts set end to end, with a part's value in it where there is room.
 
     bars: name of a bar -> name of a part -> its value >= 0; a part has one colour in all bars.
-    x: label of the axis. form: how a value is written.
+    x: label of the axis. form: how a value is written. Returns the Figure.
     """
     parts = list(dict.fromkeys(part for values in bars.values() for part in values))
     figure, axis = plt.subplots(
@@ -218,7 +224,8 @@ def plot_bars(bars: dict[str, dict[str, float]], x: str, title: str = "", form: 
         left = 0.0
         for part, value in values.items():
             look = parts.index(part)
-            axis.barh(name, value, left=left, color=plt.colormaps["tab20"](look % 20), label=part, height=0.6)
+            label = f" {part}" if part.startswith("_") else part  # matplotlib leaves such names out of a legend
+            axis.barh(name, value, left=left, color=plt.colormaps["tab20"](look % 20), label=label, height=0.6)
             if value > 0.08 * longest:
                 axis.text(left + value / 2, name, form.format(value), ha="center", va="center", fontsize=8)
             left += value
@@ -239,16 +246,20 @@ def plot_dots(
     title: str = "",
     levels: dict[str, float] | None = None,
     form: str = "{:.2f}",
+    shared: bool = False,
 ) -> Figure:
     """A row a name, on it a dot for each series with its deviation as a line: to compare what differs by little.
 
     rows: name of a row -> name of a series -> (mean, deviation); a series has one colour and its own
-    panel, as its scale may be another's no business. x: label of the axes. form: how a mean is written.
+    panel, and its own scale unless `shared`. x: label of the axes. form: how a mean is written.
     levels: name -> an x to mark in the first panel, such as {"bm3d": 29.87}.
+    Returns the Figure.
     """
     series = list(dict.fromkeys(name for values in rows.values() for name in values))
     size = (2.4 + 3.6 * len(series), 1.0 + 0.3 * len(rows))
-    figure, axes = plt.subplots(1, len(series), figsize=size, dpi=DPI, squeeze=False, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(series), figsize=size, dpi=DPI, squeeze=False, sharex=shared, sharey=True, layout="constrained"
+    )
     figure.suptitle(title, fontsize=11)
     for look, (axis, name) in enumerate(zip(axes.flat, series)):
         for place, values in enumerate(rows.values()):
