@@ -200,7 +200,7 @@ def plot_lines(
     for axis in [axes[0, 0].yaxis] * ("y" in log) + [axis.xaxis for axis in axes.flat] * ("x" in log):
         low, high = axis.get_view_interval()
         # 10 to a power would be all that the default labels, nothing at all on a short axis
-        axis.set_major_locator(LogLocator(subs=(1,) if high > 30 * low else (1, 2, 5), numticks=20))
+        axis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5), numticks=20))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("")
     shown = {text: line for axis in axes.flat for line, text in zip(*axis.get_legend_handles_labels())}
