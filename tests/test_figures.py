@@ -156,7 +156,7 @@ def test_speed_figures_are_those_of_the_notebook():
         f"| 1.5 times | {found['the same without bfloat16']:g} times; missed |",
         f"| 2 % | {found['% of an epoch outside the network and its optimizer step']:.1f} % (data",
         f"| 60 % | {old:.0f} % |",
-        f"| 45 % | {ours:.0f} %; missed",
+        f"| 45 % | {ours:.0f} %; missed |",
         f"| 30 s of training | {passed:g} s |",
         f"| {faster:g} times, + {found['denoising, dB above BM3D']:g} dB |",
     ):
