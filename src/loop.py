@@ -36,7 +36,9 @@ class TrainConfig:
     epochs          passes over the training set, each with fresh noise
     batch           pairs a step
     optimizer       "muon": Muon for the wide convolutions, Adam for the rest. "adam": all by Adam
-    lr, adam_lr     learning rates of the two, after `warmup` steps of linear rise
+    lr              learning rate of Muon
+    adam_lr         learning rate of Adam
+    warmup          steps over which the rates rise to these, along a line
     decay           at step t the rates are divided by sqrt(1 + t / decay). That does not depend on
                     `epochs`: a run of 100 is the first part of a run of 2000
     beta2           Adam's memory of squared gradients is 1 / (1 - beta2) steps. The usual 0.999
@@ -45,7 +47,7 @@ class TrainConfig:
                     are averaged (roughly): a running mean whose memory grows with the step
                     does for every length what a decaying rate does for one
     evaluate_every  epochs between looks at the held-out pictures; also after epochs 1, 2, 5 and the last
-    seed            of the order of the pictures
+    seed            of the order of the pictures; the command's is that of the split, noise and initial weights too
     loss            "mse" or another name of losses.py, or a function (denoised, clean) -> scalar of your own; of
                     that, a run's key holds the name only
     loss_after      (50, "l1"): from epoch 51 on, this loss

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import copy
 import hashlib
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import fields
@@ -213,8 +214,11 @@ def main(argv: list[str] | None = None) -> int:
         help="begin with the weights of this run below checkpoints/, or with published/denoiser",
     )
     parser.add_argument("--snapshots", type=int, nargs="*", default=[], help="epochs whose weights are kept for good")
+    told = dict(re.findall(r"^    (\w+) {2,}(.+(?:\n {20}.+)*)", TrainConfig.__doc__, re.M))
     for name, default in defaults.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help="see TrainConfig")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(default), default=default, help=" ".join(told[name].split())
+        )
     argv = sys.argv[1:] if argv is None else argv
     # torchrun would take --run for an abbreviation of its own --run-path, so a "--" stands before ours
     arguments = parser.parse_args(argv[1:] if argv[:1] == ["--"] else argv)
