@@ -64,8 +64,8 @@ def load_denoiser(weights: str | Path = SHIPPED) -> nn.Module:
     try:
         given = dict(about["key"]["network"])
         model = NETWORKS[given.pop("class")](**given)
-        load = lambda: torch.load(path, map_location="cpu", weights_only=True)  # noqa: E731
-        model.load_state_dict(load_last(Path(weights).resolve()) if own else load())
+        saved = load_last(Path(weights).resolve()) if own else torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(saved)
     except DAMAGE as error:
         raise ValueError(f"the weights in {weights} cannot be loaded ({reason(error)}); train them again") from None
     return model.eval().to(device(), memory_format=torch.channels_last)
@@ -115,9 +115,10 @@ def denoise(
         raise ValueError(f"image must be float32, uint8 or uint16, got {image.dtype}; x.float() makes it float32")
     if image.dtype == torch.float32 and not torch.isfinite(image).all():
         raise ValueError("image holds NaN or infinity, expected numbers in [0, 1]; replace them")
-    if image.dtype == torch.float32 and image.abs().max() > FAR:
+    low, high = torch.aminmax(image) if image.dtype == torch.float32 else (0, 1)
+    if max(-low, high) > FAR:
         raise ValueError(
-            f"image must be in [0, 1] but for the noise, got up to {image.abs().max():g}; did you mean image / 255?"
+            f"image must be in [0, 1] but for the noise, got {low:g} to {high:g}; did you mean image / 255?"
         )
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be between 0 and 1, got {strength:g}; 1 is the denoised picture")
