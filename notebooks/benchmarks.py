@@ -60,12 +60,11 @@ PUBLISHED = {
     },
 }
 
-# what trained the shipped weights, from those of the run `denoiser`, whose record and command theirs holds; their twin
-# on photos began with the same and had other --data and --size, and for --epochs as many steps
+# what trained the shipped weights; its twin on photos had other --data and --size, and for --epochs as many steps
 COMMAND = (
-    "python -m src.train --data data/drawn_photos --size 256 --start denoiser --sigma 0 55/255 --grey 0.25 --loss psnr "
-    "--batch 4 --crop 128 --widths 32 64 128 192 --most-train 100000 --most-held-out 24 --held-out 0.05 --lr 0.00075 "
-    "--adam-lr 0.002 --decay 4000 --epochs {epochs} --cooldown {cooldown} --evaluate-every 2 --run denoiser_128"
+    "python -m src.train --data data/drawn_photos --size 256 --sigma 0 55/255 --grey 0.25 --loss psnr --batch 16 "
+    "--crop 64 --widths 32 64 128 192 --most-train 100000 --most-held-out 24 --held-out 0.05 --epochs {epochs} "
+    "--cooldown {cooldown} --run denoiser"
 )
 
 Method = Callable[[Tensor, float], Tensor]
@@ -164,9 +163,8 @@ def record_of(weights: str | Path) -> dict:
 
 
 def by_hours(record: dict) -> str:
-    """How long a run took, by its history; the median epoch counts, as some runs were paused for others."""
-    seconds = [entry["seconds"] for entry in record["history"]]
-    return f"{np.median(seconds) * len(seconds) / 3600:.1f} hours"
+    """How long a run took, by its history."""
+    return f"{sum(entry['seconds'] for entry in record['history']) / 3600:.1f} hours"
 
 
 def table(found: dict, name: str) -> str:
@@ -191,7 +189,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.py", description="Measure on CBSD68, Set12 and BSD68.")
     parser.add_argument("folder", type=Path, nargs="?", help="holds cbsd68, set12 and bsd68_gray")
     parser.add_argument("--ship", metavar="RUN", help="first copy this run's weights to --to")
-    parser.add_argument("--began", type=Path, help="folder of the record of the weights that this run began with")
     parser.add_argument("--to", type=Path, default=SHIPPED)
     parser.add_argument("--weights", action="append", default=[], metavar="NAME=DIR", help="another network")
     parser.add_argument("--methods", nargs="+", help="these alone")
@@ -199,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=SCORES)
     arguments = parser.parse_args(argv)
     if arguments.ship:
-        ship(arguments.ship, arguments.to, also={"began": record_of(arguments.began)} if arguments.began else None)
+        ship(arguments.ship, arguments.to)
     if arguments.folder is None:
         return 0
     methods: dict[str, Callable[[], Method]] = {
