@@ -24,6 +24,7 @@ def all_pairs(pairs, batch, workers=0, order=None):
     return noisy[back], clean[back]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("extra", [dict(), dict(crop=9, flip=True), dict(clip=True, flip=True), dict(grey=0.5)])
 def test_equal_for_every_batch_size_order_and_worker_count(extra):
     pairs = GaussianNoiseDataset(images(), sigma=0.2, seed=3, **extra)
