@@ -23,6 +23,7 @@ from .checkpoint import load_snapshot
 from .data import ImageSet, load_images, split_images
 from .denoise import denoise, load_denoiser
 from .dncnn import DnCNN
+from .estimate import estimate_sigma
 from .evaluate import Scores, evaluate
 from .metrics import ms_ssim, psnr, ssim
 from .noise import GaussianNoiseDataset
@@ -39,6 +40,7 @@ __all__ = [
     "TrainConfig",
     "UNet",
     "denoise",
+    "estimate_sigma",
     "evaluate",
     "fit",
     "load_denoiser",

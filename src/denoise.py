@@ -25,6 +25,7 @@ from .autoencoder import Autoencoder
 from .checkpoint import DAMAGE, folder, load_last
 from .device import autocast, device, to_device
 from .dncnn import DnCNN
+from .estimate import SCALES, estimate_sigma
 from .image_files import reason
 from .noise import check_sigma, number
 from .photo_files import check_target, each, read_photo, write_photo
@@ -86,9 +87,10 @@ def denoise(
     image     float32 [C, H, W] or [B, C, H, W], C = 1 or 3, in [0, 1] but for the noise; or uint8 or uint16 in
               their whole range. A float comes back clamped to [0, 1]
     model     the shipped network without it, see `load_denoiser`; another one runs where it is
-    sigma     deviation of the noise in [0, 1] units, if known; the network needs none. What it takes away may then be
-              no more than that: where its deviation over a picture is above sigma, a part is given back (Morozov's
-              discrepancy principle, 1966). Worth something in noise of a few grey levels of 255
+    sigma     deviation of the noise in [0, 1] units, if known; the network needs none. A conditioned one (see UNet)
+              takes it for its own estimate, made of the whole picture. What is taken away may then be no more than
+              that: where its deviation over a picture is above sigma, a part is given back (Morozov's discrepancy
+              principle, 1966). Worth something in noise of a few grey levels of 255
     tile      side in pixels of the squares worked on one by one, so that memory does not grow with the picture. Each
               is seen with all around it that can matter (`model.reach`), so nothing but rounding differs from the
               whole. None: tiles for pictures above 512 x 512; whole, if the network does not know its reach
@@ -124,6 +126,7 @@ def denoise(
         raise ValueError(f"strength must be between 0 and 1, got {strength:g}; 1 is the denoised picture")
     sigma = None if sigma is None else check_sigma(sigma)
     result, removed = torch.empty_like(pictures), torch.zeros(len(pictures), 1, 1, 1, dtype=torch.float64)
+    level = _level(model, pictures, sigma)
     height, width = pictures.shape[2:]
     training, _ = model.training, model.eval()
     try:
@@ -131,7 +134,7 @@ def denoise(
         for inner, outer in tqdm(squares, "denoising", unit="tile", file=sys.stdout, leave=False, disable=not bar):
             noisy = _as_float(pictures[(..., *outer)])
             inside = tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer))
-            clean = (_mean_of_flips(model, noisy) if ensemble else _once(model, noisy))[(..., *inside)]
+            clean = (_mean_of_flips(model, noisy, level) if ensemble else _once(model, noisy, level))[(..., *inside)]
             removed += (clean - noisy[(..., *inside)]).double().square().sum(dim=(1, 2, 3), keepdim=True)
             result[(..., *inner)] = _as_stored(clean, image.dtype)
         share = torch.full_like(removed, strength)
@@ -146,7 +149,6 @@ def denoise(
     return result[0] if one else result
 
 
-SCALES = {torch.uint8: 255, torch.uint16: 65535}
 FAR = 16  # no noise of sigma 1 takes a pixel that far from [0, 1]
 
 
@@ -159,35 +161,46 @@ def _as_stored(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if dtype == torch.float32 else (x * SCALES[dtype]).round().to(dtype)
 
 
-def flips(model: nn.Module, noisy: Tensor) -> Iterator[Tensor]:
+def _level(model: nn.Module, pictures: Tensor, sigma: float | None) -> Tensor | None:
+    """[B], what a conditioned network is told of each picture; None for others."""
+    if not getattr(model, "conditioned", False):
+        return None
+    return estimate_sigma(pictures) if sigma is None else torch.full((len(pictures),), sigma)
+
+
+def flips(model: nn.Module, noisy: Tensor, level: Tensor | None = None) -> Iterator[Tensor]:
     """What the network makes of each of the eight flips and quarter turns, turned back; float32 [B, C, H, W] each.
+
+    level: [B], sigma for a conditioned network; without it, its estimate of each picture.
 
     Their mean is the self-ensemble of Timofte, Rothe, Van Gool (CVPR 2016); their spread says where it is unsure.
     """
     height, width = noisy.shape[2:]
+    level = _level(model, noisy, None) if level is None else level
     padded = _padded(noisy, model)  # before the turns, or they would shift the network's grid
     for turns in range(4):
         for mirrored in (False, True):
             turned = torch.rot90(padded, turns, (2, 3))
-            clean = _once(model, turned.flip(3) if mirrored else turned)
+            clean = _once(model, turned.flip(3) if mirrored else turned, level)
             yield torch.rot90(clean.flip(3) if mirrored else clean, -turns, (2, 3))[..., :height, :width]
 
 
-def _mean_of_flips(model: nn.Module, noisy: Tensor) -> Tensor:
+def _mean_of_flips(model: nn.Module, noisy: Tensor, level: Tensor | None) -> Tensor:
     total = torch.zeros_like(noisy)
-    for clean in flips(model, noisy):
+    for clean in flips(model, noisy, level):
         total += clean
     return total / 8
 
 
-def _once(model: nn.Module, noisy: Tensor) -> Tensor:
+def _once(model: nn.Module, noisy: Tensor, level: Tensor | None) -> Tensor:
     """One pass, float32 [B, C, H, W] on the CPU; grey pictures as a network for colour knows them."""
     where = next(model.parameters()).device
     channels, height, width = noisy.shape[1:]
     x = to_device(_padded(noisy, model), where)
     x = x.expand(-1, 3, -1, -1) if channels == 1 and getattr(model, "config", {}).get("channels") == 3 else x
     with torch.no_grad(), autocast(where):
-        y = model(x.contiguous(memory_format=torch.channels_last)).float()
+        x = x.contiguous(memory_format=torch.channels_last)
+        y = (model(x) if level is None else model(x, level.to(where))).float()
     if y.shape != x.shape:
         raise ValueError(
             f"the network makes {list(y.shape[1:])} of {list(x.shape[1:])}, expected a picture of the same shape; "

@@ -29,7 +29,7 @@ from .device import environment, memory_format
 from .evaluate import check_noise
 from .loop import VERSION, TrainConfig, TrainState, check_batch, train
 from .noise import GaussianNoiseDataset, number
-from .unet import UNet
+from .unet import UNet, deepened
 
 
 def fit(
@@ -207,11 +207,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--grey", type=number, default=0.0, help="share of the pairs shown in grey")
     parser.add_argument("--crop", type=int, default=64, help="side in pixels of the squares trained on")
     parser.add_argument("--widths", type=int, nargs="+", default=UNet().config["widths"], help="channels of each level")
+    parser.add_argument("--blocks", type=int, default=UNet().config["blocks"], help="residual blocks a level")
+    parser.add_argument("--conditioned", action="store_true", help="the network works in units of the noise")
+    parser.add_argument("--shrink", type=number, default=1.0, help="smallest factor by which crops are made smaller")
     parser.add_argument("--run", default="train", help="folder below checkpoints/")
     parser.add_argument(
         "--start",
         metavar="RUN",
-        help="begin with the weights of this run below checkpoints/, or with published/denoiser",
+        help="begin with the weights of this run below checkpoints/, or published/denoiser; it may have fewer blocks",
     )
     parser.add_argument("--snapshots", type=int, nargs="*", default=[], help="epochs whose weights are kept for good")
     told = dict(re.findall(r"^    (\w+) {2,}(.+(?:\n {20}.+)*)", TrainConfig.__doc__, re.M))
@@ -234,16 +237,19 @@ def main(argv: list[str] | None = None) -> int:
             given = arguments.sigma if isinstance(arguments.sigma, list) else [arguments.sigma]
             sigma = given[0] if len(given) == 1 else tuple(given)
             noise = dict(sigma=sigma, grey=arguments.grey)
-            train_set = GaussianNoiseDataset(trained_on, seed=arguments.seed, crop=arguments.crop, flip=True, **noise)
+            cut = dict(crop=arguments.crop, flip=True, shrink=arguments.shrink)
+            train_set = GaussianNoiseDataset(trained_on, seed=arguments.seed, **cut, **noise)
             test_set = GaussianNoiseDataset(held_out, seed=arguments.seed + 1, fixed=True, **noise)
-            model, start = UNet(images.shape[1], arguments.widths, seed=arguments.seed), None
+            shape = dict(blocks=arguments.blocks, conditioned=arguments.conditioned, seed=arguments.seed)
+            model, start = UNet(images.shape[1], arguments.widths, **shape), None
             if arguments.start:
                 before = load_denoiser(checkpoint.folder(arguments.start)).cpu()
-                start, widths = before.state_dict(), before.config.get("widths")
+                widths = before.config.get("widths")
                 if widths != arguments.widths:
                     raise ValueError(
                         f"--start {arguments.start} has widths {widths}, got {arguments.widths}; name those"
                     )
+                start = deepened(before.state_dict(), model)
             history = fit(model, train_set, test_set, config, arguments.run, arguments.snapshots, start)
             if parallel.rank() == 0:
                 seen = [record["psnr"] for record in history if "psnr" in record]

@@ -15,6 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .estimate import estimate_sigma
+
+REFERENCE, QUIETEST = 25 / 255, 2 / 255  # of a conditioned network: the sigma it sees, and that of its largest gain
+
 
 class ResidualBlock(nn.Module):
     """x + conv(relu(conv(x))), both convolutions 3x3; [B, C, H, W] stays [B, C, H, W].
@@ -48,10 +52,15 @@ class UNet(nn.Module):
               The last convolution then starts at zero, so an untrained network returns
               its input
     outputs   channels of the output where it is no picture but, say, a mask; then residual must be False
+    conditioned  True: the network works in units of the noise. What it sees is (noisy - 0.5) * gain and what it
+              predicts is divided by it, gain = (25/255) / sigma, so noise always looks as loud and only the picture's
+              contrast varies: a specialist of one sigma for all of them. sigma is the second argument of the
+              call or, without it, what `estimate_sigma` makes of each picture; residual must be True
 
-    Takes float [B, C, H, W] of any size from 1x1 up and returns the same or, with `outputs`, [B, outputs, H, W]:
-    the picture is padded by repeating its border to the next multiple of `stride` and cropped back. Values are
-    meant to lie in [0, 1] but for the noise; the output is not clamped.
+    Takes float [B, C, H, W] of any size from 1x1 up and, if conditioned, sigma, a number or [B] in [0, 1] units;
+    returns the same or, with `outputs`, [B, outputs, H, W]. The picture is padded by repeating its border to the next
+    multiple of `stride` and cropped back. Values are meant to lie in [0, 1] but for the noise; the output is not
+    clamped.
 
     Raises ValueError for a wrong argument or an input of another channel count.
     """
@@ -67,6 +76,7 @@ class UNet(nn.Module):
         residual: bool = True,
         seed: int = 0,
         outputs: int | None = None,
+        conditioned: bool = False,
     ):
         super().__init__()
         counts = [channels, blocks, *(widths if isinstance(widths, (tuple, list)) else [None])]
@@ -86,6 +96,8 @@ class UNet(nn.Module):
             raise ValueError(f"outputs must be a whole number, at least 1, got {outputs!r}; leave it out for a picture")
         if residual and outputs not in (None, channels):
             raise ValueError(f"the input cannot be added to {outputs} outputs of {channels} channels; residual=False")
+        if conditioned and not residual:
+            raise ValueError("conditioned needs residual=True: it is the noise that is predicted in units of sigma")
         # what it was built from: goes into a run's record, and UNet(**config) builds it again
         self.config = {
             "channels": channels,
@@ -97,10 +109,12 @@ class UNet(nn.Module):
             "residual": residual,
             "seed": seed,
             **({"outputs": outputs} if outputs is not None else {}),  # runs from before it have the same key
+            **({"conditioned": True} if conditioned else {}),
         }
         self.stride = 2 ** (len(widths) - 1)
         self.reach = self._reach(len(widths), blocks)
         self.skip, self.residual, self.concatenate = skip, residual, block == "double"
+        self.conditioned = conditioned
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._build(channels, outputs or channels, widths, blocks, norm)
@@ -136,9 +150,13 @@ class UNet(nn.Module):
             reach += stages * convolutions * 2**level + (2 * 2**level if level < levels - 1 else 0)
         return reach
 
-    def forward(self, noisy: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, sigma: float | Tensor | None = None) -> Tensor:
         padded = checked_and_padded(noisy, self.config["channels"], self.stride, self.tail.weight.dtype)
-        x = self.head(padded - 0.5)  # [B, widths[0], H, W]; weights start out for values around 0
+        gain = 1
+        if self.conditioned:
+            sigma = estimate_sigma(noisy) if sigma is None else torch.as_tensor(sigma)
+            gain = (REFERENCE / sigma.to(noisy).clamp(min=QUIETEST)).reshape(-1, 1, 1, 1)
+        x = self.head((padded - 0.5) * gain)  # [B, widths[0], H, W]; weights start out for values around 0
         skips = []
         for level, encode in enumerate(self.encoder):
             x = encode(x)
@@ -151,9 +169,22 @@ class UNet(nn.Module):
                 x = torch.cat([x, skips.pop()], dim=1) if self.concatenate else x + skips.pop()
             x = self.decoder[level](x)
         # the sum in float32 also under bfloat16 autocast: 8 bits of mantissa are too few for a picture
-        x = self.tail(x).to(noisy.dtype)
+        x = self.tail(x).to(noisy.dtype) / gain
         x = padded + x if self.residual else x
         return x[..., : noisy.shape[2], : noisy.shape[3]]
+
+
+def deepened(weights: dict[str, Tensor], model: UNet) -> dict[str, Tensor]:
+    """The weights of a network with fewer blocks as weights of `model`, which then does just what that one did.
+
+    The further residual blocks end in a convolution of zeros, so they add nothing until they are trained.
+    """
+    own = model.state_dict()
+    last = [f"{name}.body.{len(block.body) - 1}." for name, block in model.named_modules() if hasattr(block, "body")]
+    for name in own.keys() - weights.keys():
+        if any(name.startswith(start) for start in last):
+            own[name] = torch.zeros_like(own[name])
+    return own | weights
 
 
 def checked_and_padded(noisy: Tensor, channels: int, stride: int, dtype: torch.dtype) -> Tensor:

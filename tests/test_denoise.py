@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from src import Autoencoder, DnCNN, GaussianNoiseDataset, TrainConfig, UNet, denoise, fit, psnr
+from src import Autoencoder, DnCNN, GaussianNoiseDataset, TrainConfig, UNet, denoise, estimate_sigma, fit, psnr
 from src.blur_out import FINDER
 from src.denoise import LOUDEST, SHIPPED, flips, load_denoiser, main
 from src.photo_files import read_photo
@@ -32,6 +32,7 @@ NETWORKS = {
     "residual": lambda: UNet(widths=(8, 12, 16)),
     "double": lambda: UNet(widths=(4, 8, 8), block="double", residual=False),
     "two blocks": lambda: UNet(widths=(4, 8), blocks=2),
+    "conditioned": lambda: UNet(widths=(8, 12, 16), conditioned=True),
     "batchnorm": lambda: UNet(widths=(4, 8, 8), block="double", norm="batch"),
     "dncnn": lambda: DnCNN(depth=6, width=8),
 }
@@ -79,6 +80,26 @@ def test_tiles_need_a_reach():
     assert not hasattr(model, "reach")
     with pytest.raises(ValueError, match="does not say its reach"):
         denoise(picture(size=(64, 64)), model, tile=32)
+
+
+def test_a_conditioned_network_is_told_one_sigma_of_the_whole(float32):
+    """Its own estimate, or what the caller knows; in tiles, turned, in grey and in a batch the same."""
+    model = moved(UNet(widths=(4, 8), conditioned=True)).eval()
+    loud = torch.linspace(0, 0.4, 150)[:, None] * picture() + 0.3  # each tile by itself would have another sigma
+    expected = lambda x, sigma: model(x, sigma).detach().clamp(0, 1)  # noqa: E731
+    sigma = estimate_sigma(loud[None])
+    torch.testing.assert_close(
+        denoise(loud, model, tile=40)[:, :140, :190], expected(loud[None], sigma)[0, :, :140, :190]
+    )
+    told = []
+    model.register_forward_pre_hook(lambda model, given: told.append(given[1]))
+    denoise(loud, model, sigma=0.2, tile=64, ensemble=True)
+    assert len(told) == 12 * 8 and all(sigma.tolist() == [pytest.approx(0.2)] for sigma in told)
+    batch = torch.stack([loud, picture()])
+    torch.testing.assert_close(denoise(batch, model)[1], denoise(batch[1], model))
+    assert torch.equal(denoise(loud, model, sigma=0.0), loud)
+    for turned, one in zip(flips(model, loud[None]), flips(model, loud[None], sigma)):
+        assert torch.equal(turned, one)
 
 
 @pytest.mark.parametrize("dtype, top", [(torch.uint8, 255), (torch.uint16, 65535)])

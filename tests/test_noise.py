@@ -25,7 +25,9 @@ def all_pairs(pairs, batch, workers=0, order=None):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
-@pytest.mark.parametrize("extra", [dict(), dict(crop=9, flip=True), dict(clip=True, flip=True), dict(grey=0.5)])
+@pytest.mark.parametrize(
+    "extra", [dict(), dict(crop=9, flip=True), dict(clip=True, flip=True), dict(grey=0.5), dict(crop=9, shrink=0.5)]
+)
 def test_equal_for_every_batch_size_order_and_worker_count(extra):
     pairs = GaussianNoiseDataset(images(), sigma=0.2, seed=3, **extra)
     pairs.set_epoch(5)
@@ -175,3 +177,38 @@ def test_grey_must_be_a_share(grey):
 def test_grey_pictures_have_no_colour_to_take():
     with pytest.raises(ValueError, match="1 channel"):
         GaussianNoiseDataset(torch.rand(2, 1, 8, 8), grey=0.5)
+
+
+def test_shrunk_crops_are_the_picture_made_smaller():
+    """Stripes 8 pixels wide in the store are 4 to 8 wide in the crops; a quarter of the pairs are left as they are."""
+    stripes = np.zeros((1, 3, 96, 96), np.uint8)
+    stripes[:, :, :, np.arange(96) // 8 % 2 == 1] = 255
+    pairs = GaussianNoiseDataset(ImageSet.from_pixels(torch.from_numpy(stripes)), sigma=0, crop=48, shrink=0.5)
+    widths = []
+    for epoch in range(300):
+        pairs.set_epoch(epoch)
+        row = pairs[0][1][0, 24] > 0.5
+        edges = (row[1:] != row[:-1]).nonzero().flatten().float()
+        widths.append(float(edges.diff().mean()))
+        assert pairs[0][1].min() >= 0 and pairs[0][1].max() <= 1
+    assert min(widths) == pytest.approx(4, abs=0.3) and max(widths) == 8
+    assert np.isclose(widths, 8, atol=0.01).mean() == pytest.approx(0.25, abs=0.1)
+    assert np.mean(widths) == pytest.approx(0.25 * 8 + 0.75 * 6, abs=0.3)
+
+
+def test_shrink_leaves_the_noise_and_the_plain_pairs_alone():
+    plain = GaussianNoiseDataset(images(), crop=8, flip=True)
+    assert "shrink" not in plain.config
+    pairs = GaussianNoiseDataset(images(), sigma=0.1, crop=8, shrink=0.5, flip=True)
+    assert pairs.config["shrink"] == 0.5
+    noise = torch.cat([n - c for e in range(40) for n, c in [(pairs.set_epoch(e), pairs.batch(list(range(12))))[1]]])
+    assert float(noise.std()) == pytest.approx(0.1, rel=0.02)
+    assert abs(float((noise[..., 1:] * noise[..., :-1]).mean())) < 0.03 * 0.01  # neighbours are independent
+
+
+@pytest.mark.parametrize(
+    "shrink, crop, message", [(0, 8, "above 0"), (1.5, 8, "at most 1"), (0.5, None, "needs a crop")]
+)
+def test_shrink_must_be_a_factor_of_crops(shrink, crop, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianNoiseDataset(images(), crop=crop, shrink=shrink)

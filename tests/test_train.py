@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from src import GaussianNoiseDataset, ImageSet, TrainConfig, UNet, checkpoint, fit, load_snapshot, psnr, train
+from src.denoise import load_denoiser
 from src.device import device, environment
 from src.evaluate import denoise_batches
 from src.loop import TrainState, _exponent
@@ -216,8 +217,36 @@ def test_the_command_goes_on_from_another_run(tmp_path, capsys):
     assert far < sum((a - b).square().sum() for a, b in zip(first["model"].values(), fresh.values()))
     assert main([*given, "--epochs", "1", "--run", str(tmp_path / "third"), "--start", str(tmp_path / "absent")]) == 1
     assert "no " in capsys.readouterr().err and not (tmp_path / "third").exists()
+    deeper = ["--blocks", "2", "--conditioned", "--shrink", "0.7", "--lr", "1e-30", "--adam-lr", "1e-30"]
+    fourth = [*given, *deeper, "--epochs", "1", "--run", str(tmp_path / "fourth"), "--start", str(tmp_path / "first")]
+    assert main(fourth) == 0
+    model = load_denoiser(tmp_path / "fourth")
+    assert model.config["blocks"] == 2 and model.conditioned
+    before = load_denoiser(tmp_path / "first")
+    noisy = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(model.cpu()(noisy, 25 / 255), before.cpu()(noisy), rtol=0, atol=1e-6)
+    key = json.loads((tmp_path / "fourth/record.json").read_text())["key"]
+    assert key["train_set"]["shrink"] == 0.7 and key["network"]["conditioned"]
     other = [*given, "--widths", "4", "12", "--run", str(tmp_path / "third"), "--start", str(tmp_path / "first")]
     assert main(other) == 1 and "has widths [4, 8], got [4, 12]" in capsys.readouterr().err
+
+
+def test_a_conditioned_network_learns_with_the_true_sigma_and_is_judged_without():
+    told = []
+
+    class Listening(UNet):
+        def forward(self, noisy, sigma=None):
+            told.append((self.training, sigma))
+            return super().forward(noisy, sigma)
+
+    _, train_set, test_set, config = small()
+    train_set = GaussianNoiseDataset(train_set.images, sigma=(0.05, 0.3), crop=16, seed=0)
+    for _ in train(Listening(train_set.shape[0], (4, 8), conditioned=True), train_set, test_set, config):
+        pass
+    learning = torch.cat([sigma for training, sigma in told if training])
+    assert len(learning) == config.epochs * len(train_set)
+    assert 0.04 < learning.min() < 0.1 and 0.25 < learning.max() < 0.33
+    assert [sigma for training, sigma in told if not training] and all(s is None for t, s in told if not t)
 
 
 def test_without_held_out_pictures_and_without_noise(tmp_path):

@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from src import UNet
+from src import UNet, estimate_sigma
+from src.unet import deepened
 
 OF_2021 = dict(widths=(64, 128, 256, 512, 1024), block="double", norm="batch", residual=False)
 
@@ -65,3 +66,50 @@ def test_outputs_are_channels_of_their_own():
     for wrong in (0, 2.5, "1"):
         with pytest.raises(ValueError, match=f"outputs must be a whole number, at least 1, got {wrong!r}"):
             UNet(3, (4, 8), outputs=wrong, residual=False)
+
+
+def conditioned(**more):
+    model = UNet(widths=(4, 8, 12), conditioned=True, **more)
+    torch.nn.init.normal_(model.tail.weight, generator=torch.Generator().manual_seed(0))
+    return model.eval()
+
+
+@torch.no_grad()
+def test_a_conditioned_network_works_in_units_of_the_noise():
+    """At the reference it is the plain network; contrast and sigma doubled double what it takes away."""
+    model, noisy = conditioned(), torch.rand(2, 3, 16, 16)
+    plain = UNet(widths=(4, 8, 12))
+    plain.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model(noisy, 25 / 255), plain(noisy))
+    removed = model(noisy, 0.1) - noisy
+    doubled = 0.5 + 2 * (noisy - 0.5)
+    torch.testing.assert_close(model(doubled, 0.2) - doubled, 2 * removed)
+    assert (model(noisy, 0.2) - noisy - removed).abs().max() > 0.01  # which sigma matters
+
+
+@torch.no_grad()
+def test_sigma_of_each_picture_is_told_or_estimated():
+    model = conditioned()
+    noisy = torch.rand(2, 3, 40, 40) * torch.tensor([0.1, 0.9]).reshape(2, 1, 1, 1)
+    both = model(noisy, torch.tensor([0.1, 0.2]))
+    for picture, sigma, expected in zip(noisy, (0.1, 0.2), both):
+        torch.testing.assert_close(model(picture[None], sigma)[0], expected)
+    assert torch.equal(model(noisy), model(noisy, estimate_sigma(noisy)))
+    assert model(torch.rand(1, 3, 1, 1)).isfinite().all() and model(noisy, 0.0).isfinite().all()
+
+
+def test_conditioned_is_for_what_predicts_the_noise():
+    with pytest.raises(ValueError, match="conditioned needs residual=True"):
+        UNet(widths=(4, 8), conditioned=True, residual=False)
+    assert "conditioned" not in UNet(widths=(4, 8)).config and conditioned().config["conditioned"]
+
+
+@pytest.mark.parametrize("more", [dict(), dict(conditioned=True), dict(norm="batch")])
+@torch.no_grad()
+def test_deeper_it_does_the_same_at_first(more):
+    shallow, deep = UNet(widths=(4, 8, 12), seed=1, **more), UNet(widths=(4, 8, 12), blocks=3, seed=2, **more)
+    torch.nn.init.normal_(shallow.tail.weight)
+    deep.load_state_dict(deepened(shallow.state_dict(), deep))
+    noisy = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(deep.eval()(noisy), shallow.eval()(noisy))
+    assert sum(p.numel() for p in deep.parameters()) > 2 * sum(p.numel() for p in shallow.parameters())
