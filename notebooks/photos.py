@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from skimage import data
-from skimage.restoration import estimate_sigma
 from torch import Tensor, nn
 
-from src import GaussianNoiseDataset, ImageSet, denoise, psnr
+from src import GaussianNoiseDataset, ImageSet, denoise, estimate_sigma, psnr
 from src.denoise import flips
 
 
@@ -39,11 +38,6 @@ def in_and_out(
         restored = denoise(given, model, sigma=sigma if told else None)
         points.append((float(psnr(given, clean).mean()), float(psnr(restored, clean).mean())))
     return points
-
-
-def noise_level(image: Tensor) -> float:
-    """sigma of a float [C, H, W] in [0, 1] units, from its finest wavelets (Donoho and Johnstone 1994)."""
-    return float(estimate_sigma(image.numpy(), channel_axis=0, average_sigmas=True))
 
 
 def own_photo(place: str, side: int) -> Tensor:
@@ -132,6 +126,6 @@ def gain(model: nn.Module, kinds: dict[str, Tensor], clean: Tensor) -> str:
     lines = [f"{'noise':28s}{'before':>10s}{'denoised':>10s}{'gain':>8s}{'estimated sigma':>18s}"]
     for name, given in kinds.items():
         before, after = (float(psnr(x, clean).mean()) for x in (given, denoise(given, model)))
-        level = np.mean([noise_level(x) for x in given]) * 255
+        level = float(estimate_sigma(given).mean()) * 255
         lines.append(f"{name:28s}{before:10.2f}{after:10.2f}{after - before:+8.2f}{level:18.1f}")
     return "\n".join(lines)

@@ -87,10 +87,10 @@ def denoise(
     image     float32 [C, H, W] or [B, C, H, W], C = 1 or 3, in [0, 1] but for the noise; or uint8 or uint16 in
               their whole range. A float comes back clamped to [0, 1]
     model     the shipped network without it, see `load_denoiser`; another one runs where it is
-    sigma     deviation of the noise in [0, 1] units, if known; the network needs none. A conditioned one (see UNet)
-              takes it for its own estimate, made of the whole picture. What is taken away may then be no more than
-              that: where its deviation over a picture is above sigma, a part is given back (Morozov's discrepancy
-              principle, 1966). Worth something in noise of a few grey levels of 255
+    sigma     deviation of the noise in [0, 1] units, if known; the network needs none. What it takes away may then be
+              no more than that: where its deviation over a picture is above sigma, a part is given back (Morozov's
+              discrepancy principle, 1966). Worth something in noise of a few grey levels of 255. A conditioned network
+              (see UNet) uses it in place of its own estimate, which it makes of the whole picture
     tile      side in pixels of the squares worked on one by one, so that memory does not grow with the picture. Each
               is seen with all around it that can matter (`model.reach`), so nothing but rounding differs from the
               whole. None: tiles for pictures above 512 x 512; whole, if the network does not know its reach
@@ -171,9 +171,9 @@ def _level(model: nn.Module, pictures: Tensor, sigma: float | None) -> Tensor | 
 def flips(model: nn.Module, noisy: Tensor, level: Tensor | None = None) -> Iterator[Tensor]:
     """What the network makes of each of the eight flips and quarter turns, turned back; float32 [B, C, H, W] each.
 
-    level: [B], sigma for a conditioned network; without it, its estimate of each picture.
-
-    Their mean is the self-ensemble of Timofte, Rothe, Van Gool (CVPR 2016); their spread says where it is unsure.
+    level: [B], sigma in [0, 1] units for a conditioned network; without it, its estimate of each picture.
+    The mean of the eight is the self-ensemble of Timofte, Rothe, Van Gool (CVPR 2016); their spread says where it is
+    unsure.
     """
     height, width = noisy.shape[2:]
     level = _level(model, noisy, None) if level is None else level

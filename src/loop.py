@@ -180,6 +180,9 @@ def train(
     averaged weights' output, clamped to [0, 1]. `model` holds the averaged weights at every
     yield. Pass `state` to continue one.
 
+    A conditioned network (see UNet) is told the deviation of noisy - clean of each pair while it learns, so its targets
+    must be clean; on the held-out pictures it makes its own estimate.
+
     A step whose gradient is not finite is not taken, and the record's `skipped` counts it.
     Raises FloatingPointError after PATIENCE such steps in a row, or an epoch of fewer, ValueError if the batch exceeds
     the set.
@@ -209,7 +212,6 @@ def train(
             mine, count = parallel.share(batch)
             noisy, clean = (to_device(x, where, layout) for x in train_set.batch(mine))
             statistics = [b.clone() for b in buffers]  # a BatchNorm's, moved by the forward pass
-            # a conditioned network learns with the true deviation of each pair, and estimates it when it is used
             told = [(noisy - clean).std(dim=(1, 2, 3), correction=0)] if getattr(raw, "conditioned", False) else []
             with autocast(where):
                 denoised = forward(noisy, *told)

@@ -5,6 +5,7 @@ noisy = clean + sigma * n, with n drawn from a normal distribution of mean 0 and
 """
 
 import argparse
+import math
 import numbers
 from fractions import Fraction
 
@@ -62,7 +63,7 @@ class GaussianNoiseDataset(Dataset):
     flip    True: one of the eight flips and quarter turns, at random. Turning the picture
             before the noise comes is harmless; turning it after would be the bug of 2021
     shrink  0.5: three in four of the crops are of the picture made smaller, by a factor drawn evenly from 0.5 to 1, so
-            that edges are as sharp as in small pictures. 1: none
+            that edges are as sharp as in small pictures; crop / shrink must fit into the images. 1: none
     grey    share in [0, 1] of the pairs shown as a grey picture is: luma (ITU-R 601) in all three channels,
             and the same noise in them. A network trained on some denoises both kinds
 
@@ -72,7 +73,7 @@ class GaussianNoiseDataset(Dataset):
     frozen (and a DataLoader's persistent workers do not hear of it). With `fixed` it counts for nothing.
 
     Raises ValueError for a sigma outside [0, 1], images that are not finite or outside
-    [0, 1], and a crop larger than the images.
+    [0, 1], a crop larger than the images, and a shrink that needs more than them.
     """
 
     def __init__(
@@ -109,6 +110,11 @@ class GaussianNoiseDataset(Dataset):
             raise ValueError(f"shrink must be a factor above 0, at most 1, got {shrink!r}; try shrink=0.5")
         if shrink < 1 and crop is None:
             raise ValueError(f"shrink {shrink} needs a crop, or pictures would differ in size; try crop=64")
+        if shrink < 1 and round(crop / shrink) > shortest:
+            raise ValueError(
+                f"crops of {crop} shrunk by {shrink} need {round(crop / shrink)} pixels, the images have {shortest}; "
+                f"try shrink={math.ceil(100 * crop / shortest) / 100}"
+            )
         self.seed, self.crop = int(seed), None if crop is None else int(crop)
         self.fixed, self.clip, self.flip, self.grey = fixed, clip, flip, grey
         self.shrink = shrink
@@ -169,7 +175,12 @@ class GaussianNoiseDataset(Dataset):
         return torch.from_numpy(normal), torch.from_numpy(clean)
 
     def cut(self, index: int, image: np.ndarray) -> np.ndarray:
-        """The part of any array [., H, W] that pair `index` shows of its picture in this epoch, turned like it."""
+        """The part of any array [., H, W] that pair `index` shows of its picture in this epoch, turned like it.
+
+        Raises ValueError where crops are shrunk: a mask or noise made smaller is another.
+        """
+        if self.shrink < 1:
+            raise ValueError(f"cut needs crops that are not shrunk, got shrink={self.shrink}; make the set without")
         return self._cut(self._random(index % len(self)), image)
 
     def _random(self, index: int) -> np.random.Generator:
@@ -179,7 +190,7 @@ class GaussianNoiseDataset(Dataset):
     def _cut(self, random: np.random.Generator, image: np.ndarray) -> np.ndarray:
         if self.crop is not None:
             factor = random.uniform(self.shrink, 1) if self.shrink < 1 and random.random() < 0.75 else 1
-            side = min(round(self.crop / factor), *image.shape[1:])
+            side = round(self.crop / factor)
             # drawn from half a crop beyond both ends and pushed back inside, or the picture's
             # border, in few of the crops, would hardly be trained (worth 0.15 dB: PROGRESS.md)
             beyond = side // 2
@@ -211,11 +222,11 @@ class GaussianNoiseDataset(Dataset):
 
 
 def shrunk(image: np.ndarray, side: int) -> np.ndarray:
-    """A square [C, H, H] at [C, side, side], bicubic with antialiasing, of the same type; 8-bit values."""
+    """A square uint8 [C, H, H] at [C, side, side], bicubic with antialiasing."""
     smaller = F.interpolate(
         torch.from_numpy(image.astype(np.float32))[None], size=(side, side), mode="bicubic", antialias=True
     )
-    return smaller[0].round().clamp(0, 255).numpy().astype(image.dtype)
+    return smaller[0].round().clamp(0, 255).numpy().astype(np.uint8)
 
 
 def _to_uint8(images: Tensor) -> Tensor:

@@ -249,6 +249,11 @@ def main(argv: list[str] | None = None) -> int:
                     raise ValueError(
                         f"--start {arguments.start} has widths {widths}, got {arguments.widths}; name those"
                     )
+                if before.config.get("blocks", 1) > arguments.blocks:
+                    raise ValueError(
+                        f"--start {arguments.start} has {before.config['blocks']} blocks, got {arguments.blocks}; "
+                        "name as many, or more"
+                    )
                 start = deepened(before.state_dict(), model)
             history = fit(model, train_set, test_set, config, arguments.run, arguments.snapshots, start)
             if parallel.rank() == 0:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .estimate import estimate_sigma
+from .noise import check_sigma
 
 REFERENCE, QUIETEST = 25 / 255, 2 / 255  # of a conditioned network: the sigma it sees, and that of its largest gain
 
@@ -54,15 +55,16 @@ class UNet(nn.Module):
     outputs   channels of the output where it is no picture but, say, a mask; then residual must be False
     conditioned  True: the network works in units of the noise. What it sees is (noisy - 0.5) * gain and what it
               predicts is divided by it, gain = (25/255) / sigma, so noise always looks as loud and only the picture's
-              contrast varies: a specialist of one sigma for all of them. sigma is the second argument of the
-              call or, without it, what `estimate_sigma` makes of each picture; residual must be True
+              contrast varies: a specialist of one sigma for all of them. (A sigma under 2/255 is taken for 2/255.)
+              sigma is the second argument of the call or, without it, what `estimate_sigma` makes of each picture;
+              residual must be True
 
     Takes float [B, C, H, W] of any size from 1x1 up and, if conditioned, sigma, a number or [B] in [0, 1] units;
     returns the same or, with `outputs`, [B, outputs, H, W]. The picture is padded by repeating its border to the next
     multiple of `stride` and cropped back. Values are meant to lie in [0, 1] but for the noise; the output is not
     clamped.
 
-    Raises ValueError for a wrong argument or an input of another channel count.
+    Raises ValueError for a wrong argument, an input of another channel count, or a sigma that is none.
     """
 
     def __init__(
@@ -154,8 +156,10 @@ class UNet(nn.Module):
         padded = checked_and_padded(noisy, self.config["channels"], self.stride, self.tail.weight.dtype)
         gain = 1
         if self.conditioned:
-            sigma = estimate_sigma(noisy) if sigma is None else torch.as_tensor(sigma)
+            sigma = estimate_sigma(noisy) if sigma is None else _levels(sigma, len(noisy))
             gain = (REFERENCE / sigma.to(noisy).clamp(min=QUIETEST)).reshape(-1, 1, 1, 1)
+        elif sigma is not None:
+            raise ValueError(f"this network takes no sigma, got {sigma!r}; leave it out, or build a conditioned one")
         x = self.head((padded - 0.5) * gain)  # [B, widths[0], H, W]; weights start out for values around 0
         skips = []
         for level, encode in enumerate(self.encoder):
@@ -179,12 +183,22 @@ def deepened(weights: dict[str, Tensor], model: UNet) -> dict[str, Tensor]:
 
     The further residual blocks end in a convolution of zeros, so they add nothing until they are trained.
     """
-    own = model.state_dict()
-    last = [f"{name}.body.{len(block.body) - 1}." for name, block in model.named_modules() if hasattr(block, "body")]
-    for name in own.keys() - weights.keys():
-        if any(name.startswith(start) for start in last):
-            own[name] = torch.zeros_like(own[name])
-    return own | weights
+    own, added = model.state_dict(), {}
+    for name, block in model.named_modules():
+        if isinstance(block, ResidualBlock) and not any(key.startswith(f"{name}.") for key in weights):
+            added |= {key: value for key, value in own.items() if key.startswith(f"{name}.")}
+            final = f"{name}.body.{len(block.body) - 1}"
+            added |= {f"{final}.{key}": torch.zeros_like(p) for key, p in block.body[-1].named_parameters()}
+    return weights | added
+
+
+def _levels(sigma: float | Tensor, count: int) -> Tensor:
+    """sigma as a tensor of one number or one a picture."""
+    if not torch.is_tensor(sigma):
+        return torch.tensor(check_sigma(sigma))
+    if sigma.numel() not in (1, count):
+        raise ValueError(f"sigma must be one number or one for each of {count} pictures, got {list(sigma.shape)}")
+    return sigma
 
 
 def checked_and_padded(noisy: Tensor, channels: int, stride: int, dtype: torch.dtype) -> Tensor:

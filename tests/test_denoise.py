@@ -98,6 +98,11 @@ def test_a_conditioned_network_is_told_one_sigma_of_the_whole(float32):
     batch = torch.stack([loud, picture()])
     torch.testing.assert_close(denoise(batch, model)[1], denoise(batch[1], model))
     assert torch.equal(denoise(loud, model, sigma=0.0), loud)
+    grey = loud[:1, :144, :200]
+    torch.testing.assert_close(
+        denoise(grey, model),
+        expected(grey.expand(3, -1, -1)[None], estimate_sigma(grey[None]))[0].mean(0, keepdim=True),
+    )
     for turned, one in zip(flips(model, loud[None]), flips(model, loud[None], sigma)):
         assert torch.equal(turned, one)
 

@@ -26,7 +26,7 @@ def all_pairs(pairs, batch, workers=0, order=None):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize(
-    "extra", [dict(), dict(crop=9, flip=True), dict(clip=True, flip=True), dict(grey=0.5), dict(crop=9, shrink=0.5)]
+    "extra", [dict(), dict(crop=9, flip=True), dict(clip=True, flip=True), dict(grey=0.5), dict(crop=8, shrink=0.5)]
 )
 def test_equal_for_every_batch_size_order_and_worker_count(extra):
     pairs = GaussianNoiseDataset(images(), sigma=0.2, seed=3, **extra)
@@ -196,9 +196,23 @@ def test_shrunk_crops_are_the_picture_made_smaller():
     assert np.mean(widths) == pytest.approx(0.25 * 8 + 0.75 * 6, abs=0.3)
 
 
-def test_shrink_leaves_the_noise_and_the_plain_pairs_alone():
-    plain = GaussianNoiseDataset(images(), crop=8, flip=True)
-    assert "shrink" not in plain.config
+def test_the_pairs_of_published_runs_are_drawn_as_ever():
+    """Places and turns of seed 3, epoch 2 and the noise's first numbers, as they were when those were trained."""
+    pairs = GaussianNoiseDataset(images(), sigma=(0.1, 0.2), seed=3, crop=5, flip=True, grey=0.5)
+    pairs.set_epoch(2)
+    where = np.arange(20 * 16).reshape(1, 20, 16)
+    assert "shrink" not in pairs.config
+    assert [pairs.cut(index, where)[0, 0, :2].tolist() for index in range(4)] == [
+        [68, 67],
+        [251, 267],
+        [203, 202],
+        [84, 100],
+    ]
+    noisy, clean = pairs[0]
+    assert (noisy - clean)[0, 0, :3].tolist() == pytest.approx([-0.1034652, -0.1136566, -0.1903481], abs=1e-6)
+
+
+def test_shrink_leaves_the_noise_alone():
     pairs = GaussianNoiseDataset(images(), sigma=0.1, crop=8, shrink=0.5, flip=True)
     assert pairs.config["shrink"] == 0.5
     noise = torch.cat([n - c for e in range(40) for n, c in [(pairs.set_epoch(e), pairs.batch(list(range(12))))[1]]])
@@ -207,8 +221,19 @@ def test_shrink_leaves_the_noise_and_the_plain_pairs_alone():
 
 
 @pytest.mark.parametrize(
-    "shrink, crop, message", [(0, 8, "above 0"), (1.5, 8, "at most 1"), (0.5, None, "needs a crop")]
+    "shrink, crop, message",
+    [
+        (0, 8, "above 0"),
+        (1.5, 8, "at most 1"),
+        (0.5, None, "needs a crop"),
+        (0.4, 8, "need 20 pixels, the images have 16; try shrink=0.5"),
+    ],
 )
 def test_shrink_must_be_a_factor_of_crops(shrink, crop, message):
     with pytest.raises(ValueError, match=message):
         GaussianNoiseDataset(images(), crop=crop, shrink=shrink)
+
+
+def test_what_is_shrunk_has_no_part_to_cut():
+    with pytest.raises(ValueError, match=r"not shrunk, got shrink=0\.5"):
+        GaussianNoiseDataset(images(), crop=8, shrink=0.5).cut(0, np.zeros((1, 20, 16)))

@@ -95,7 +95,20 @@ def test_sigma_of_each_picture_is_told_or_estimated():
     for picture, sigma, expected in zip(noisy, (0.1, 0.2), both):
         torch.testing.assert_close(model(picture[None], sigma)[0], expected)
     assert torch.equal(model(noisy), model(noisy, estimate_sigma(noisy)))
-    assert model(torch.rand(1, 3, 1, 1)).isfinite().all() and model(noisy, 0.0).isfinite().all()
+    assert model(torch.rand(1, 3, 1, 1)).isfinite().all() and torch.equal(model(noisy, 0.0), model(noisy, 2 / 255))
+    assert model(torch.rand(0, 3, 8, 8)).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "sigma, message",
+    [(25, "did you mean 25/255"), (-1, "must be in"), (float("nan"), "must be in"), ("loud", "must be a number"),
+     (torch.ones(3) / 10, r"one for each of 2 pictures, got \[3\]")],
+)  # fmt: skip
+def test_sigma_must_be_one(sigma, message):
+    with pytest.raises(ValueError, match=message):
+        conditioned()(torch.rand(2, 3, 8, 8), sigma)
+    with pytest.raises(ValueError, match=r"takes no sigma, got 0\.1"):
+        UNet(widths=(4, 8))(torch.rand(2, 3, 8, 8), 0.1)
 
 
 def test_conditioned_is_for_what_predicts_the_noise():
@@ -112,4 +125,6 @@ def test_deeper_it_does_the_same_at_first(more):
     deep.load_state_dict(deepened(shallow.state_dict(), deep))
     noisy = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(deep.eval()(noisy), shallow.eval()(noisy))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        deep.load_state_dict(deepened({k: v for k, v in shallow.state_dict().items() if "down" not in k}, deep))
     assert sum(p.numel() for p in deep.parameters()) > 2 * sum(p.numel() for p in shallow.parameters())
