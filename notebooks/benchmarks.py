@@ -174,12 +174,12 @@ def table(found: dict, name: str) -> str:
     rounded = {method: mean_psnr(found, name, method, "rounded") for method in here}
     count = len(found[name]["15"]["noisy"]["psnr"])
     lines = [
-        f"{f'{name}, {count} pictures':34s}" + "".join(f"{f'sigma {s}':>11s}" for s in SIGMAS) + "    8-bit rounded"
+        f"{f'{name}, {count} pictures':43s}" + "".join(f"{f'sigma {s}':>11s}" for s in SIGMAS) + "    8-bit rounded"
     ]
     rows = [(values, method, True) for method, values in here.items()]
     rows += [(list(values), f"{method}, published", False) for method, values in PUBLISHED[name].items()]
     for values, method, measured in sorted(rows, key=lambda row: row[0][0]):
-        line = f"{method:34s}" + "".join(f"{value:11.2f}" for value in values)
+        line = f"{method:43s}" + "".join(f"{value:11.2f}" for value in values)
         line += "    " + " / ".join(f"{v:.2f}" for v in rounded[method]) if measured else ""
         lines.append(line.replace("nan", "  -"))
     return "\n".join(lines)
