@@ -154,13 +154,14 @@ class UNet(nn.Module):
 
     def forward(self, noisy: Tensor, sigma: float | Tensor | None = None) -> Tensor:
         padded = checked_and_padded(noisy, self.config["channels"], self.stride, self.tail.weight.dtype)
-        gain = 1
+        x = padded - 0.5  # weights start out for values around 0
         if self.conditioned:
             sigma = estimate_sigma(noisy) if sigma is None else _levels(sigma, len(noisy))
             gain = (REFERENCE / sigma.to(noisy).clamp(min=QUIETEST)).reshape(-1, 1, 1, 1)
+            x = x * gain
         elif sigma is not None:
             raise ValueError(f"this network takes no sigma, got {sigma!r}; leave it out, or build a conditioned one")
-        x = self.head((padded - 0.5) * gain)  # [B, widths[0], H, W]; weights start out for values around 0
+        x = self.head(x)  # [B, widths[0], H, W]
         skips = []
         for level, encode in enumerate(self.encoder):
             x = encode(x)
@@ -173,7 +174,8 @@ class UNet(nn.Module):
                 x = torch.cat([x, skips.pop()], dim=1) if self.concatenate else x + skips.pop()
             x = self.decoder[level](x)
         # the sum in float32 also under bfloat16 autocast: 8 bits of mantissa are too few for a picture
-        x = self.tail(x).to(noisy.dtype) / gain
+        x = self.tail(x).to(noisy.dtype)
+        x = x / gain if self.conditioned else x
         x = padded + x if self.residual else x
         return x[..., : noisy.shape[2], : noisy.shape[3]]
 
