@@ -254,6 +254,8 @@ def main(argv: list[str] | None = None) -> int:
                         f"--start {arguments.start} has {before.config['blocks']} blocks, got {arguments.blocks}; "
                         "name as many, or more"
                     )
+                if before.config.get("conditioned", False) and not arguments.conditioned:
+                    raise ValueError(f"--start {arguments.start} works in units of the noise; add --conditioned")
                 start = deepened(before.state_dict(), model)
             history = fit(model, train_set, test_set, config, arguments.run, arguments.snapshots, start)
             if parallel.rank() == 0:

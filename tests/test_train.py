@@ -227,6 +227,8 @@ def test_the_command_goes_on_from_another_run(tmp_path, capsys):
     torch.testing.assert_close(model.cpu()(noisy, 25 / 255), before.cpu()(noisy), rtol=0, atol=1e-6)
     key = json.loads((tmp_path / "fourth/record.json").read_text())["key"]
     assert key["train_set"]["shrink"] == 0.7 and key["network"]["conditioned"]
+    blind = [*given, "--blocks", "2", "--run", str(tmp_path / "fifth"), "--start", str(tmp_path / "fourth")]
+    assert main(blind) == 1 and "works in units of the noise; add --conditioned" in capsys.readouterr().err
     shallower = [*given, "--run", str(tmp_path / "fifth"), "--start", str(tmp_path / "fourth")]
     assert main(shallower) == 1 and "has 2 blocks, got 1; name as many, or more" in capsys.readouterr().err
     other = [*given, "--widths", "4", "12", "--run", str(tmp_path / "third"), "--start", str(tmp_path / "first")]
