@@ -34,7 +34,7 @@ from .unet import UNet
 NETWORKS = {"UNet": UNet, "Autoencoder": Autoencoder, "DnCNN": DnCNN}
 SHIPPED = folder("published/denoiser")
 LOUDEST = 55 / 255  # sigma up to which the shipped network was trained
-TILE = 512  # pixels, a side: larger ones were no faster and took more memory (20 megapixels: 15 s, 1.2 GB)
+TILE = 768  # pixels, a side: smaller ones look at more twice, larger ones take more memory (PROGRESS.md)
 
 
 def load_denoiser(weights: str | Path = SHIPPED) -> nn.Module:
@@ -93,7 +93,7 @@ def denoise(
               (see UNet) uses it in place of its own estimate, which it makes of the whole picture
     tile      side in pixels of the squares worked on one by one, so that memory does not grow with the picture. Each
               is seen with all around it that can matter (`model.reach`), so nothing but rounding differs from the
-              whole. None: tiles for pictures above 512 x 512; whole, if the network does not know its reach
+              whole. None: tiles for pictures above 768 x 768; whole, if the network does not know its reach
     strength  1: denoised, 0: as it was, and all between: a mix of the two
     ensemble  True: the mean over the eight flips and quarter turns, at eight times the cost
     bar       True: a progress bar over the tiles

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from skimage.restoration import denoise_nl_means
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import gaussian_blur
 from tqdm import tqdm
 
 from . import checkpoint
@@ -100,6 +99,8 @@ def evaluate(
     noisy, clean, unet = batches
     denoised = {}
     if baselines:
+        from torchvision.transforms.v2.functional import gaussian_blur  # brings 2 s of imports; denoising needs none
+
         blurred = [gaussian_blur(noisy, kernel_size=[13, 13], sigma=[s, s]).clamp(0, 1) for s in BLURS]
         denoised["blur"] = max(blurred, key=lambda image: psnr(image, clean).mean())
         filters = {"nlm": nlm, "bm3d": bm3d} if find_spec("bm3d") else {"nlm": nlm}

@@ -33,7 +33,9 @@ class ResidualBlock(nn.Module):
         self.body = nn.Sequential(*_conv(width, width, norm), nn.ReLU(inplace=True), *_conv(width, width, norm))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        y = self.body(x)
+        y += x  # in place, as at 20 megapixels a further copy of the features is time and memory; no gradient needs y
+        return y
 
 
 class UNet(nn.Module):
@@ -171,7 +173,7 @@ class UNet(nn.Module):
         for level in reversed(range(len(self.up))):
             x = self.up[level](x)  # [B, widths[level], 2H, 2W]
             if self.skip:
-                x = torch.cat([x, skips.pop()], dim=1) if self.concatenate else x + skips.pop()
+                x = torch.cat([x, skips.pop()], dim=1) if self.concatenate else x.add_(skips.pop())
             x = self.decoder[level](x)
         # the sum in float32 also under bfloat16 autocast: 8 bits of mantissa are too few for a picture
         x = self.tail(x).to(noisy.dtype)

@@ -41,17 +41,33 @@ def test_what_the_code_imports_is_pinned():
 
 def test_importing_is_silent_and_seeds_nothing():
     code = """
-import random, numpy, torch, threading
+import random, sys, numpy, torch, threading
 states = random.getstate(), repr(numpy.random.get_state()), torch.get_rng_state().tolist()
 threads = threading.active_count(), torch.get_num_threads()
 import src
 assert states == (random.getstate(), repr(numpy.random.get_state()), torch.get_rng_state().tolist())
 assert threads == (threading.active_count(), torch.get_num_threads())
+assert "torchvision" not in sys.modules  # two seconds of every command, for one filter of `evaluate`
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT / "notebooks"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_large_tensors_ask_for_large_pages():
+    """What the kernel has noted of the memory of a tensor of 64 MiB: "hg" is MADV_HUGEPAGE."""
+    code = """
+import re, torch, src
+x = torch.ones(16, 1024, 1024)
+for part in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", open("/proc/self/smaps").read(), flags=re.M)[1:]:
+    first, last = (int(end, 16) for end in part.split()[0].split("-"))
+    if first <= x.data_ptr() + x.nbytes // 2 < last:
+        print(*re.findall("^VmFlags:(.*)", part, re.M))
+"""
+    if not Path("/sys/kernel/mm/transparent_hugepage").exists():
+        pytest.skip("no kernel that has large pages")
+    assert "hg" in subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).split()
 
 
 def test_nothing_draws_from_a_global_generator():
