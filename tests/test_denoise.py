@@ -157,6 +157,26 @@ def test_the_ensemble_is_the_mean_of_the_turned_back(float32):
     assert len([*flips(Shift(), dot[None])]) == 8
 
 
+@pytest.mark.parametrize("name", ["residual", "conditioned"])
+@pytest.mark.parametrize("grain", [2, 3])
+@pytest.mark.parametrize("tile", [None, 24])
+def test_blots_are_denoised_as_the_pixels_they_are_of(name, grain, tile, float32):
+    """A picture whose pixels were each made a square of grain x grain comes out as the denoised one made so."""
+    small = picture(size=(37, 50))
+    enlarge = lambda x: x.repeat_interleave(grain, -2).repeat_interleave(grain, -1)  # noqa: E731
+    model = moved(NETWORKS[name]())
+    found = denoise(enlarge(small), model, grain=grain, tile=tile, strength=0.9)
+    torch.testing.assert_close(found, enlarge(denoise(small, model, strength=0.9)), rtol=0, atol=2e-5)
+
+
+def test_grain_wider_than_the_picture_and_in_whole_numbers(float32):
+    model = moved(UNet(widths=(4, 8)))
+    byte = (picture(size=(2, 5)) * 255).byte()
+    assert denoise(byte, model, grain=4).shape == byte.shape
+    batch = torch.stack([picture(size=(9, 11)), picture(size=(9, 11), seed=1)])
+    torch.testing.assert_close(denoise(batch, model, grain=2)[1], denoise(batch[1], model, grain=2))
+
+
 @pytest.mark.parametrize("tile", [None, 40])
 def test_no_more_than_sigma_is_taken_away(tile, float32):
     """Two pictures, each by its own: what is removed has the deviation sigma, or the network's."""
@@ -182,6 +202,8 @@ def test_no_more_than_sigma_is_taken_away(tile, float32):
         (dict(sigma=25), "did you mean 25/255"),
         (dict(tile=0), "tile must be"),
         (dict(tile=7.5), "tile must be"),
+        (dict(grain=0), "grain must be"),
+        (dict(grain=1.5), "grain must be"),
         (dict(strength=1.5), "strength must be"),
         (dict(image=picture() * 255), "did you mean image / 255"),
     ],
@@ -211,6 +233,16 @@ def test_the_shipped_network_denoises_a_photo(sigma, gain):
     grey, grey_noisy = clean.mean(0, keepdim=True), clean.mean(0, keepdim=True) + (noisy - clean)[:1]
     after = psnr(denoise(grey_noisy)[None], grey[None]).item()
     assert after > psnr(grey_noisy[None], grey[None]).item() + gain - 2
+
+
+def test_blots_go_with_grain_alone():
+    clean, _ = noisy_photo()
+    draw = torch.randn(clean[:, ::2, ::2].shape, generator=torch.Generator().manual_seed(0))
+    noisy = clean + 25 / 255 * draw.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    before, as_it_is, by_grain = (
+        psnr(x[None], clean[None]).item() for x in (noisy, denoise(noisy), denoise(noisy, grain=2))
+    )
+    assert as_it_is < before + 3 and by_grain > before + 5
 
 
 @pytest.mark.parametrize("size", [(185, 187), (184, 184)])
@@ -309,6 +341,7 @@ def test_tiles_and_ensemble_of_the_command(photo):
         (["--strength", "2"], "strength must be"),
         (["--sigma", "25"], "did you mean 25/255"),
         (["--tile", "0"], "tile must"),
+        (["--grain", "0"], "grain must"),
         (["--weights", str(FINDER)], "expected a picture of the same shape"),
         (["--weights", "README.md"], "expected the network's weights"),
     ],
