@@ -139,7 +139,8 @@ def grow(name: str, values: list, **others) -> dict[str, list[tuple[float, float
     able = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if able else "spawn")
     if able:
-        context.set_forkserver_preload(["src", "limits"])  # imported once, not by each process
+        # imported once, not by each process, where it would count as memory: the last is what an optimizer imports
+        context.set_forkserver_preload(["src", "limits", "torch._dynamo"])
     with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
         found = [pool.submit(cost, **others | {name: value}).result() for value in values]
     return {kind: [(value, row[kind]) for value, row in zip(values, found)] for kind in found[0]}

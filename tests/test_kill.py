@@ -20,9 +20,10 @@ import torch
 
 from src import GaussianNoiseDataset, ImageSet, TrainConfig, UNet, checkpoint, fit
 
-# A server that has imported torch forks each child: a kill costs a tenth of a second, not three.
+# A server that has imported torch, and what its optimizers import when first built, forks each child: a kill costs a
+# tenth of a second, not three.
 CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-CONTEXT.set_forkserver_preload(["src"])
+CONTEXT.set_forkserver_preload(["src", "torch._dynamo"])
 EPOCHS = 24
 
 
@@ -100,9 +101,9 @@ def random_kills(folder: Path, wanted: int, expected: str) -> tuple[int, int]:
     """Kill at random moments until `wanted` kills are done: (kills, runs that ended with the expected bits)."""
     draw, kills, right = np.random.default_rng(0), 0, 0
     while kills < wanted:
-        where = folder / f"random-{right}"
-        while run(where, delay=draw.uniform(0.0, 0.35)):
-            kills += 1
+        where, longest = folder / f"random-{right}", 0.35
+        while run(where, delay=draw.uniform(0.0, longest)):
+            kills, longest = kills + 1, longest * 1.02  # or a machine that needs longer an epoch would never end
         assert bits(where) == expected
         right += 1
     return kills, right
