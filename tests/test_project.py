@@ -47,7 +47,7 @@ threads = threading.active_count(), torch.get_num_threads()
 import src
 assert states == (random.getstate(), repr(numpy.random.get_state()), torch.get_rng_state().tolist())
 assert threads == (threading.active_count(), torch.get_num_threads())
-assert "torchvision" not in sys.modules  # two seconds of every command, for one filter of `evaluate`
+assert "torchvision" not in sys.modules  # two seconds of denoising a file, for one filter of `evaluate`
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT / "notebooks"
