@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Large tensors in pages of 2 MiB, read by torch when it first allocates: Linux otherwise hands them out by 4 KiB, which
-# took a sixth of the time of a 20 megapixel picture on a processor without bfloat16 (PROGRESS.md).
+# took a tenth of the time of a 20 megapixel picture on a processor without bfloat16 (PROGRESS.md).
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
