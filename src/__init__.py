@@ -18,18 +18,18 @@ import warnings
 # commands are made to be run that way, and a user's one line of error should stay one line.
 warnings.filterwarnings("ignore", r"'src\.", RuntimeWarning, "runpy")
 
-from .autoencoder import Autoencoder
-from .checkpoint import load_snapshot
-from .data import ImageSet, load_images, split_images
-from .denoise import denoise, load_denoiser
-from .dncnn import DnCNN
-from .estimate import estimate_sigma
-from .evaluate import Scores, evaluate
-from .metrics import ms_ssim, psnr, ssim
-from .noise import GaussianNoiseDataset
-from .plots import plot_bars, plot_dots, plot_history, plot_lines, plot_noise, show_grid, show_images
-from .train import TrainConfig, fit, train
-from .unet import UNet
+from src.networks.autoencoder import Autoencoder
+from src.checkpoint import load_snapshot
+from src.images import ImageSet, load_images, split_images
+from src.photos.denoiser import denoise, load_denoiser
+from src.networks.dncnn import DnCNN
+from src.networks.noise_level import estimate_sigma
+from src.evaluation import Scores, evaluate
+from src.metrics import ms_ssim, psnr, ssim
+from src.noise import GaussianNoiseDataset
+from src.plots import plot_bars, plot_dots, plot_history, plot_lines, plot_noise, show_grid, show_images
+from src.train import TrainConfig, fit, train
+from src.unet import UNet
 
 __all__ = [
     "Autoencoder",

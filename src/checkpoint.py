@@ -22,8 +22,8 @@ from pathlib import Path
 import filelock
 import torch
 
-from .data import ROOT
-from .image_files import reason
+from src.images import ROOT
+from src.image_files import reason
 
 DAMAGE = (
     ValueError,

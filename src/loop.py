@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import parallel
-from .device import autocast, device, memory_format, precision, to_device
-from .evaluate import denoise_batches
-from .losses import Loss, loss_function
-from .metrics import psnr
-from .muon import Muon
-from .noise import GaussianNoiseDataset
+from . import distributed as parallel
+from src.device import autocast, device, memory_format, precision, to_device
+from src.evaluation import denoise_batches
+from src.losses import Loss, loss_function
+from src.metrics import psnr
+from src.optim import Muon
+from src.noise import GaussianNoiseDataset
 
 VERSION = 1  # raise it whenever a change here, in noise.py, unet.py or muon.py alters the weights a run ends with
 PATIENCE = 3  # steps in a row with a gradient that is not finite before training stops

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .metrics import check_window, multiscale, similarity
+from src.metrics import check_window, multiscale, similarity
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-from .metrics import psnr
+from src.metrics import psnr
 
 DPI = 100
 

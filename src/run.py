@@ -27,10 +27,10 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from .checkpoint import folder as run_folder
-from .checkpoint import write_text
-from .data import ROOT
-from .image_files import reason
+from src.checkpoint import folder as run_folder
+from src.checkpoint import write_text
+from src.images import ROOT
+from src.image_files import reason
 
 NOTEBOOKS = ROOT / "notebooks"
 

@@ -22,14 +22,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import checkpoint, parallel
-from .data import load_images, split_images
-from .denoise import load_denoiser
-from .device import environment, memory_format
-from .evaluate import check_noise
-from .loop import VERSION, TrainConfig, TrainState, check_batch, train
-from .noise import GaussianNoiseDataset, number
-from .unet import UNet, deepened
+from . import checkpoint
+
+from . import distributed as parallel
+from src.images import load_images, split_images
+from src.photos.denoiser import load_denoiser
+from src.device import environment, memory_format
+from src.evaluation import check_noise
+from src.loop import VERSION, TrainConfig, TrainState, check_batch, train
+from src.noise import GaussianNoiseDataset, number
+from src.unet import UNet, deepened
 
 
 def fit(

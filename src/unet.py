@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .estimate import estimate_sigma
-from .noise import check_sigma
+from src.networks.noise_level import estimate_sigma
+from src.noise import check_sigma
 
 REFERENCE, QUIETEST = 25 / 255, 2 / 255  # of a conditioned network: the sigma it sees, and that of its largest gain
 

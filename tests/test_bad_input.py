@@ -41,8 +41,8 @@ from src import (
     split_images,
     ssim,
 )
-from src.data import ROOT, main
-from src.finger_numbers import make
+from src.images import ROOT, main
+from src.datasets.finger_numbers import make
 
 
 @dataclass(frozen=True)

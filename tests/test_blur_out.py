@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from lessons import lesson, scene
-from objects import box_of, by_colour, judged, overlap, plain_truth
+from src.datasets.hand_scenes import lesson, scene
+from src.studies.hand_finding import box_of, by_colour, judged, overlap, plain_truth
 from PIL import ExifTags, Image
 from skimage.draw import polygon2mask
 from skimage.measure import block_reduce
 
-from src.blur_out import (
+from src.photos.hand_finder import (
     LEAST_BLUR,
     LOOK,
     MARGIN,
@@ -26,7 +26,7 @@ from src.blur_out import (
     main,
     objects,
 )
-from src.photo_files import Photo, read_photo, without_previews
+from src.photos.photo_files import Photo, read_photo, without_previews
 
 
 @pytest.fixture(scope="module")

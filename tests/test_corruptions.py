@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from corruptions import Doodles, FrozenNoise, NoisyTargets, TwoShots, doodled, gaussian, residual_figures
-from pitfalls import (
+from src.studies.corruptions import Doodles, FrozenNoise, NoisyTargets, TwoShots, doodled, gaussian, residual_figures
+from src.studies.pitfalls import (
     MEAN,
     STD,
     Normalised,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data import ROOT, ImageSet, find_folder, load_images, main, split_images
+from src.images import ROOT, ImageSet, find_folder, load_images, main, split_images
 
 
 def noise(h=8, w=8, channels=3, seed=0):

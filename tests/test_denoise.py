@@ -11,9 +11,9 @@ from PIL import Image
 from torch import nn
 
 from src import Autoencoder, DnCNN, GaussianNoiseDataset, TrainConfig, UNet, denoise, estimate_sigma, fit, psnr
-from src.blur_out import FINDER
-from src.denoise import LOUDEST, SHIPPED, flips, load_denoiser, main
-from src.photo_files import read_photo
+from src.photos.hand_finder import FINDER
+from src.photos.denoiser import LOUDEST, SHIPPED, flips, load_denoiser, main
+from src.photos.photo_files import read_photo
 
 
 def moved(model, scale=0.3):

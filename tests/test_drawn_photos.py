@@ -7,7 +7,7 @@ import pytest
 from skimage import data
 
 from src import load_images
-from src.drawn_photos import draw_photo, make, outdoors
+from src.datasets.drawn_photos import draw_photo, make, outdoors
 
 EXPECTED = "32005873e0576612bf81f6d3eaac9b938627af9190bfeea01d2fcf48d601810b"  # of the pictures of VERSION 1
 

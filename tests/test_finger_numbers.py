@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from src import finger_numbers
-from src.finger_numbers import CLASSES, draw, make
-from src.scenes import draw_scene
+from src.datasets.finger_numbers import CLASSES, draw, make
+from src.datasets.scenes import draw_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ((1, 0, 0), (5, 3, 1), (7, 1, 2), (10, 4, 0))

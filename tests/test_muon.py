@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.muon import Muon, orthogonalise
+from src.optim import Muon, orthogonalise
 
 
 def matrices(*shape, seed=0):

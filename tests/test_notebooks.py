@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from src import run
-from src.data import ROOT
+from src.images import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TINY = {
@@ -41,7 +41,7 @@ CLOCKS = {"09_speed"}  # they measure seconds, which no second execution repeats
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):
     """A small drawn set: two scenes a class, one shot each."""
-    from src.finger_numbers import make
+    from src.datasets.finger_numbers import make
 
     return make(tmp_path_factory.mktemp("data") / "finger_numbers", scenes=2, shots=1, size=64)
 

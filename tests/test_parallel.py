@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data import CACHE, ROOT
+from src.images import CACHE, ROOT
 from src.device import device, precision
 from src.train import main
 

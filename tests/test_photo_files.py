@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 from skimage.io import imread
 
-from src.photo_files import Photo, each, read_photo, replacing, write_photo
+from src.photos.photo_files import Photo, each, read_photo, replacing, write_photo
 
 ICC = b"a colour profile, as far as a file format cares" * 9
 

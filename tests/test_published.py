@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from src import GaussianNoiseDataset, ImageSet, UNet, load_images, load_snapshot, psnr, split_images
-from src.data import ROOT
-from src.evaluate import denoise_batches
-from src.finger_numbers import CLASSES, draw
+from src.images import ROOT
+from src.evaluation import denoise_batches
+from src.datasets.finger_numbers import CLASSES, draw
 
 PUBLISHED = ROOT / "checkpoints" / "published"
 RUN = PUBLISHED / "finger_numbers-0"
@@ -79,7 +79,7 @@ SHARED = ROOT.parent / "shared" / "data"
 @pytest.mark.skipif(not (SHARED / "cbsd68").is_dir(), reason="the field's photos are not here")
 @pytest.mark.parametrize("name, method", [("CBSD68", "noisy"), ("CBSD68", "ours, drawn"), ("Set12", "ours, drawn")])
 def test_the_tables_of_07_are_what_is_shipped(name, method, monkeypatch):
-    import benchmarks
+    from src.studies import photo_benchmarks as benchmarks
 
     folder, mode = benchmarks.SETS[name]
     three = list(benchmarks.pairs(SHARED / folder, mode, 25 / 255))[:3]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from src import sign_digits
-from src.data import ROOT, load_images, main, split_images
-from src.sign_digits import DIGITS, fetch, group_by_person
+from src.images import ROOT, load_images, main, split_images
+from src.datasets.sign_digits import DIGITS, fetch, group_by_person
 
 PHOTOS = ROOT.parent / "shared/data/sign_digits"
 TOP = "Sign-Language-Digits-Dataset-master"

@@ -3,10 +3,10 @@
 import time
 from math import inf, isnan, nan
 
-import limits
+from src.studies import hardware_limits as limits
 import numpy as np
 import pytest
-import speed
+from src.studies import speed
 import torch
 from PIL import Image
 from torch import nn

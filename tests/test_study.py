@@ -7,13 +7,13 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-import study
+from src.studies import study
 import torch
 from PIL import Image
-from study import Study, average, curve, difference, looks, publish, table
+from src.studies.study import Study, average, curve, difference, looks, publish, table
 
 from src import TrainConfig, UNet, psnr
-from src.evaluate import denoise_batches
+from src.evaluation import denoise_batches
 
 
 @pytest.fixture(scope="module")

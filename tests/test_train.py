@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from src import GaussianNoiseDataset, ImageSet, TrainConfig, UNet, checkpoint, fit, load_snapshot, psnr, train
-from src.denoise import load_denoiser
+from src.photos.denoiser import load_denoiser
 from src.device import device, environment
-from src.evaluate import denoise_batches
+from src.evaluation import denoise_batches
 from src.loop import TrainState, _exponent
 from src.train import main, run_key
 

@@ -21,7 +21,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from .image_files import FORMATS, SUFFIXES, list_images, reason, shown
+from src.image_files import FORMATS, SUFFIXES, list_images, reason, shown
 
 MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB"}
 DEEP = (".png", ".tif", ".tiff")  # formats that hold 16 bits

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from . import checkpoint
-from .device import autocast, to_device
-from .metrics import check_window, psnr, ssim
-from .noise import GaussianNoiseDataset
+from src.device import autocast, to_device
+from src.metrics import check_window, psnr, ssim
+from src.noise import GaussianNoiseDataset
 
 BLURS = (0.6, 0.8, 1.0, 1.3, 1.7, 2.2)  # deviations in pixels tried by the blur
 

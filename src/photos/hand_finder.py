@@ -23,10 +23,10 @@ from skimage.measure import label, regionprops
 from skimage.morphology import dilation, disk
 from torch import Tensor, nn
 
-from .checkpoint import folder
-from .denoise import load_denoiser
-from .device import autocast, to_device
-from .photo_files import Photo, check_target, each, read_photo, replacing, shown, without_previews, write_photo
+from src.checkpoint import folder
+from src.photos.denoiser import load_denoiser
+from src.device import autocast, to_device
+from src.photos.photo_files import Photo, check_target, each, read_photo, replacing, shown, without_previews, write_photo
 
 FINDER = folder("published/finder")
 LOOK = 128  # pixels of the longer side at which a picture is looked at: what the finder was trained at

@@ -25,8 +25,8 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from .data import find_folder
-from .image_files import FORMATS, SUFFIXES, reason, shown, writing
+from src.images import find_folder
+from src.image_files import FORMATS, SUFFIXES, reason, shown, writing
 
 DEFAULT_URL = "https://github.com/ardamavi/Sign-Language-Digits-Dataset/archive/refs/heads/master.zip"
 DIGITS = tuple("0123456789")

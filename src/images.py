@@ -27,7 +27,7 @@ import numpy as np
 import PIL
 import torch
 
-from .image_files import decode_all, digest, list_images, read_cache, read_groups, shown, write_cache
+from src.image_files import decode_all, digest, list_images, read_cache, read_groups, shown, write_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "data" / ".cache"
@@ -260,7 +260,7 @@ def main(argv=None):
         if args.name != "sign_digits":
             print(import_module(f"src.{args.name}").make())
         else:
-            from src.sign_digits import DEFAULT_URL, fetch
+            from src.datasets.sign_digits import DEFAULT_URL, fetch
 
             target = Path.cwd() / args.to if args.to else ROOT / "data" / "sign_digits"
             fetch(DEFAULT_URL if args.source is None else args.source, target)

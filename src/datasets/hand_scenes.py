@@ -9,12 +9,12 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from src.blur_out import LOOK
-from src.drawn_photos import draw_photo
-from src.drawn_set import start_worker
-from src.finger_numbers import draw
+from src.photos.hand_finder import LOOK
+from src.datasets.drawn_photos import draw_photo
+from src.datasets.drawn_set import start_worker
+from src.datasets.finger_numbers import draw
 from src.noise import LUMA
-from src.scenes import draw_scene
+from src.datasets.scenes import draw_scene
 
 
 def scene(index: int, seed: int, size: int = 224) -> np.ndarray:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .unet import checked_and_padded
+from src.unet import checked_and_padded
 
 
 class DnCNN(nn.Module):

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import psutil
 import torch
-from speed import clock
+from src.studies.speed import clock
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import torch
-from corruptions import Pairs
+from src.studies.corruptions import Pairs
 from torch import Tensor, nn
 
 from src import ImageSet

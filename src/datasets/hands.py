@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .textures import shifted, smooth, turn, uniform
+from src.datasets.textures import shifted, smooth, turn, uniform
 
 # Hand units: the palm is 1 wide, the wrist is at (0, 0), the fingers point to +y, the thumb to -x.
 # Finger: base x, base y, lengths of the three phalanges, radius at base and tip, direction in degrees.

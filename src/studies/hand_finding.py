@@ -12,22 +12,22 @@ from functools import partial
 
 import numpy as np
 import torch
-from benchmarks import ship
-from corruptions import Pairs
-from lessons import drawn, lesson, scene
+from src.studies.photo_benchmarks import ship
+from src.studies.corruptions import Pairs
+from src.datasets.hand_scenes import drawn, lesson, scene
 from scipy import ndimage
 from skimage.color import rgb2lab, rgb2ycbcr
 from skimage.filters import threshold_otsu
 from skimage.measure import label
-from study import stated
+from src.studies.study import stated
 from torch import Tensor, nn
 
 from src import Autoencoder, GaussianNoiseDataset, ImageSet, TrainConfig, UNet, denoise, fit, load_denoiser, load_images
-from src.blur_out import FINDER, Found, blur_out, boxed_in, find, looked_at, objects
+from src.photos.hand_finder import FINDER, Found, blur_out, boxed_in, find, looked_at, objects
 from src.checkpoint import folder, load_last, write_json
-from src.denoise import LOUDEST
+from src.photos.denoiser import LOUDEST
 from src.device import environment
-from src.photo_files import Photo
+from src.photos.photo_files import Photo
 
 STUDY = "08_object_blur_out"
 REBUILDER = folder("published/rebuilder")

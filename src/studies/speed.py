@@ -19,9 +19,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.data import DataLoader, Dataset
 
 from src import GaussianNoiseDataset, ImageSet, TrainConfig, psnr, train
-from src.data import find_folder
+from src.images import find_folder
 from src.device import device
-from src.evaluate import bm3d, denoise_batches, nlm
+from src.evaluation import bm3d, denoise_batches, nlm
 
 TV_WEIGHTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .unet import checked_and_padded
+from src.unet import checked_and_padded
 
 WIDTHS = (16, 32, 64, 128, 256)  # channels after each halving
 HALVINGS = {28: 3, 14: 4, 7: 5}  # latent -> halvings of 224

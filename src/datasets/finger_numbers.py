@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .drawn_set import check, draw_set, save
-from .hands import TONES, paint, pose
-from .scenes import draw_scene
-from .textures import (
+from src.datasets.drawn_set import check, draw_set, save
+from src.datasets.hands import TONES, paint, pose
+from src.datasets.scenes import draw_scene
+from src.datasets.textures import (
     MATERIALS,
     TILE,
     half,

@@ -23,15 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .autoencoder import Autoencoder
-from .checkpoint import DAMAGE, folder, load_last
-from .device import autocast, device, to_device
-from .dncnn import DnCNN
-from .estimate import SCALES, estimate_sigma
-from .image_files import reason
-from .noise import check_sigma, number
-from .photo_files import check_target, each, read_photo, write_photo
-from .unet import UNet
+from src.networks.autoencoder import Autoencoder
+from src.checkpoint import DAMAGE, folder, load_last
+from src.device import autocast, device, to_device
+from src.networks.dncnn import DnCNN
+from src.networks.noise_level import SCALES, estimate_sigma
+from src.image_files import reason
+from src.noise import check_sigma, number
+from src.photos.photo_files import check_target, each, read_photo, write_photo
+from src.unet import UNet
 
 NETWORKS = {"UNet": UNet, "Autoencoder": Autoencoder, "DnCNN": DnCNN}
 SHIPPED = folder("published/denoiser")

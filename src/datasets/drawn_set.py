@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .image_files import writing
+from src.image_files import writing
 
 
 def check(**arguments):

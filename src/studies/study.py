@@ -40,8 +40,8 @@ from src import (
     split_images,
     ssim,
 )
-from src.data import ROOT, find_folder
-from src.evaluate import denoise_batches
+from src.images import ROOT, find_folder
+from src.evaluation import denoise_batches
 from src.train import run_key
 
 PUBLISHED = ROOT / "checkpoints" / "published"

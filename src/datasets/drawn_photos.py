@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .drawn_set import check, draw_set, save
-from .scenes import Painter, draw_scene, finished
-from .textures import (
+from src.datasets.drawn_set import check, draw_set, save
+from src.datasets.scenes import Painter, draw_scene, finished
+from src.datasets.textures import (
     CLOUD,
     FIBRE,
     GREENS,

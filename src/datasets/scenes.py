@@ -16,7 +16,7 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .textures import (
+from src.datasets.textures import (
     BRICKS,
     CLOUD,
     DOTS,

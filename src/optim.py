@@ -9,7 +9,7 @@ one epoch with it is worth about three with Adam: PROGRESS.md.
 import torch
 from torch import Tensor
 
-from .device import precision
+from src.device import precision
 
 
 def orthogonalise(matrices: Tensor, steps: int = 4) -> Tensor:

@@ -9,7 +9,7 @@ from skimage import data
 from torch import Tensor, nn
 
 from src import GaussianNoiseDataset, ImageSet, denoise, estimate_sigma, psnr
-from src.denoise import flips
+from src.photos.denoiser import flips
 
 
 def bundled(names: tuple[str, ...], side: int) -> ImageSet:

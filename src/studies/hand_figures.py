@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from objects import Way, box_of, overlap, rebuilt, skin_coloured
+from src.studies.hand_finding import Way, box_of, overlap, rebuilt, skin_coloured
 from torch import Tensor, nn
 
-from src.blur_out import BLOCKS, Found, blur_out, likeness
-from src.photo_files import Photo
+from src.photos.hand_finder import BLOCKS, Found, blur_out, likeness
+from src.photos.photo_files import Photo
 
 
 def outlined(image: Tensor, found: list[Found], colour: tuple[float, float, float] = (1, 0, 0)) -> Tensor:

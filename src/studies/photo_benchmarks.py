@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from src import GaussianNoiseDataset, ImageSet, psnr
 from src.checkpoint import folder, write_json
-from src.denoise import SHIPPED, denoise, load_denoiser
-from src.evaluate import bm3d, nlm
+from src.photos.denoiser import SHIPPED, denoise, load_denoiser
+from src.evaluation import bm3d, nlm
 
 SETS = {"CBSD68": ("cbsd68", "RGB"), "Set12": ("set12", "L"), "BSD68": ("bsd68_gray", "L")}
 SIGMAS = (15, 25, 50)
