@@ -4,7 +4,7 @@ from src import *
 
 images = load_images("data/finger_numbers", size=128)
 train_images, held_out = split_images(images, held_out=0.2, seed=0)
-train_set = GaussianNoiseDataset(train_images, sigma=0.2, seed=0, crop=64, flip=True)
+train_set = GaussianNoiseDataset(train_images, sigma=0.2, seed=0, crop_size=64, augment=True)
 test_set = GaussianNoiseDataset(held_out, sigma=0.2, seed=1, fixed=True)
 model = UNet(channels=3)
 history = fit(model, train_set, test_set, TrainConfig(epochs=100), run="denoise")
@@ -12,50 +12,20 @@ scores = evaluate(model, test_set)
 show_grid({"clean": scores.clean, "noisy": scores.noisy, "denoised": scores.denoised["unet"]})
 """
 
-import warnings
+from importlib import import_module
 
-# `python -m src.data` finds src.data imported by this file already, and runpy warns of it; the
-# commands are made to be run that way, and a user's one line of error should stay one line.
-warnings.filterwarnings("ignore", r"'src\.", RuntimeWarning, "runpy")
+PUBLIC = {
+    "ImageSet": "images", "load_images": "images", "split_images": "images", "GaussianNoiseDataset": "noise",
+    "UNet": "unet", "TrainConfig": "loop", "training_loop": "loop", "fit": "train", "load": "checkpoint",
+    "load_snapshot": "checkpoint", "Scores": "evaluation", "evaluate": "evaluation", "psnr": "metrics",
+    "ssim": "metrics", "ms_ssim": "metrics", "show_grid": "plots", "show_images": "plots", "plot_history": "plots",
+    "plot_noise": "plots",
+}  # fmt: skip
+__all__ = list(PUBLIC)
 
-from src.networks.autoencoder import Autoencoder
-from src.checkpoint import load_snapshot
-from src.images import ImageSet, load_images, split_images
-from src.photos.denoiser import denoise, load_denoiser
-from src.networks.dncnn import DnCNN
-from src.networks.noise_level import estimate_sigma
-from src.evaluation import Scores, evaluate
-from src.metrics import ms_ssim, psnr, ssim
-from src.noise import GaussianNoiseDataset
-from src.plots import plot_bars, plot_dots, plot_history, plot_lines, plot_noise, show_grid, show_images
-from src.train import TrainConfig, fit, train
-from src.unet import UNet
 
-__all__ = [
-    "Autoencoder",
-    "DnCNN",
-    "GaussianNoiseDataset",
-    "ImageSet",
-    "Scores",
-    "TrainConfig",
-    "UNet",
-    "denoise",
-    "estimate_sigma",
-    "evaluate",
-    "fit",
-    "load_denoiser",
-    "load_images",
-    "load_snapshot",
-    "ms_ssim",
-    "plot_bars",
-    "plot_dots",
-    "plot_history",
-    "plot_lines",
-    "plot_noise",
-    "psnr",
-    "show_grid",
-    "show_images",
-    "split_images",
-    "ssim",
-    "train",
-]
+def __getattr__(name: str):
+    """Import a module when a name of it is first used, so that `import src.unet` loads the UNet alone."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'src' has no attribute {name!r}")
+    return getattr(import_module(f"src.{PUBLIC[name]}"), name)

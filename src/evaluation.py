@@ -1,30 +1,28 @@
 """Held-out figures: the network beside the classical filters, image by image."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
 import torch
-from skimage.restoration import denoise_nl_means
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import checkpoint
-from src.device import autocast, to_device
+from src.checkpoint import run_folder
+from src.files import write_json
+from src.loop import denoised_batches
 from src.metrics import check_window, psnr, ssim
 from src.noise import GaussianNoiseDataset
 
-BLURS = (0.6, 0.8, 1.0, 1.3, 1.7, 2.2)  # deviations in pixels tried by the blur
+BLURS = (0.6, 0.8, 1.0, 1.3, 1.7, 2.2)  # standard deviations in pixels that the blur is tried with
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What `evaluate` found out, image by image, in the order of the data set.
+    """What `evaluate` measured, image by image, in the order of the data set.
 
-    clean, noisy: float32 [N, C, H, W]; noisy may leave [0, 1].
-    denoised: method -> float32 [N, C, H, W] in [0, 1]; the network's is "unet".
-    psnr, ssim: method -> float32 [N]; "noisy" among them. names: of the N images.
+    clean, noisy: float32 [N, C, H, W]; noisy may leave [0, 1]. denoised: method -> float32 [N, C, H, W] in [0, 1]; the
+    network's is "unet". psnr (dB), ssim: method -> float32 [N]; "noisy" among them. names: of the N images.
     """
 
     names: tuple[str, ...]
@@ -46,68 +44,24 @@ class Scores:
     __repr__ = __str__
 
 
-def check_noise(test_set: GaussianNoiseDataset) -> None:
-    """ValueError where PSNR would be infinite, which no record can hold."""
-    if test_set.sigma == 0:
-        raise ValueError("sigma of the test set is 0, of which PSNR would be infinite; expected noise, try sigma=0.2")
-
-
-def denoise_batches(model: nn.Module, pairs: GaussianNoiseDataset, batch: int = 16) -> Iterator[tuple[Tensor, ...]]:
-    """Yield (noisy, clean, denoised) of the pairs in order, float32 [B, C, H, W] on the CPU.
-
-    The model is put into evaluation mode; its output is clamped to [0, 1].
-    """
-    where = next(model.parameters()).device
-    training, _ = model.training, model.eval()
-    try:
-        for first in range(0, len(pairs), batch):
-            noisy, clean = pairs.batch(list(range(first, min(first + batch, len(pairs)))))
-            with torch.inference_mode(), autocast(where):
-                denoised = model(to_device(noisy, where)).clamp(0, 1)
-            yield noisy, clean, denoised.float().cpu().contiguous()
-    finally:
-        model.train(training)
-
-
 def evaluate(
     model: nn.Module, test_set: GaussianNoiseDataset, baselines: bool = True, run: str | None = None
 ) -> Scores:
-    """The Scores, PSNR and SSIM per image, of the noisy picture, the classical filters and a network.
+    """PSNR and SSIM of the noisy images, the classical filters and a network, image by image.
 
-    model: takes and gives float32 [B, C, H, W] in [0, 1]; baselines: False leaves the filters out.
-
-    The filters know sigma, the network does not need it:
-    "blur"  a Gaussian blur, of the deviation in BLURS that is best for these very images
+    model: float32 [B, C, H, W] in [0, 1] -> the same. test_set: made with fixed=True, or the figures change with its
+    epoch. The filters are given sigma, the network is not:
+    "blur"  Gaussian blur, by the standard deviation of BLURS that is best for these very images
     "nlm"   non-local means (Buades, Coll, Morel 2005) by scikit-image
-    "bm3d"  BM3D (Dabov and others 2007) where the user has installed it: pip install bm3d.
-            Its licence is for non-commercial use only, so it cannot be a requirement here
-
-    run: also write the figures into checkpoints/<run>/scores.json, beside the run's record.
-    The test set should have been made with fixed=True, or the figures change with its epoch.
-    BM3D takes a second or two an image, at every call.
-    Raises ValueError if the set's images are smaller than SSIM's window, 11x11, its sigma is a range, or 0 with `run`.
+    "bm3d"  BM3D (Dabov and others 2007) where it is installed; its licence is for non-commercial use only
+    run: also write the figures into this run's scores.json. Raises ValueError for images under 11x11, for a range of
+    sigma with baselines, and for sigma 0 with `run`, of which the noisy images' PSNR is infinite.
     """
     check_window(test_set.shape)
-    if run is not None:
-        check_noise(test_set)
     if baselines and isinstance(test_set.sigma, tuple):
-        raise ValueError(
-            f"the filters must be told one sigma, the test set has the range {test_set.sigma}; "
-            "evaluate at one sigma at a time, or pass baselines=False"
-        )
-    batches = [torch.cat(part) for part in zip(*denoise_batches(model, test_set))]
-    noisy, clean, unet = batches
-    denoised = {}
-    if baselines:
-        from torchvision.transforms.v2.functional import gaussian_blur  # brings 2 s of imports; denoising needs none
-
-        blurred = [gaussian_blur(noisy, kernel_size=[13, 13], sigma=[s, s]).clamp(0, 1) for s in BLURS]
-        denoised["blur"] = max(blurred, key=lambda image: psnr(image, clean).mean())
-        filters = {"nlm": nlm, "bm3d": bm3d} if find_spec("bm3d") else {"nlm": nlm}
-        for name, filter in filters.items():
-            bar = tqdm(noisy, desc=name, leave=False, disable=None)
-            denoised[name] = torch.stack([filter(image, test_set.sigma) for image in bar]).clamp(0, 1)
-    denoised["unet"] = unet
+        raise ValueError(f"the filters need one sigma, got the range {test_set.sigma}; pass baselines=False")
+    noisy, clean, unet = (torch.cat(part) for part in zip(*denoised_batches(model, test_set)))
+    denoised = (classical_filters(noisy, clean, test_set.sigma) if baselines else {}) | {"unet": unet}
     results = {"noisy": noisy, **denoised}
     scores = Scores(
         test_set.images.names, clean, noisy, denoised,
@@ -115,38 +69,48 @@ def evaluate(
         {name: ssim(image, clean) for name, image in results.items()},
     )  # fmt: skip
     if run is not None:
-        figures = dict(psnr=_figures(scores.psnr), ssim=_figures(scores.ssim))
-        path = checkpoint.folder(run) / "scores.json"
-        checkpoint.write_json(path, {"test_set": test_set.config, **figures})
+        figures = {"psnr": _summary(scores.psnr), "ssim": _summary(scores.ssim)}
+        write_json(run_folder(run) / "scores.json", {"test_set": test_set.config, **figures})
     return scores
 
 
-def _figures(per_image: dict[str, Tensor]) -> dict:
-    """method -> mean and standard deviation over the images, and the images' own figures."""
-    return {
-        name: dict(
-            mean=round(x.mean().item(), 4),
-            std=round(x.std(correction=0).item(), 4),
-            images=[round(value, 3) for value in x.tolist()],
-        )
-        for name, x in per_image.items()
-    }
+def classical_filters(noisy: Tensor, clean: Tensor, sigma: float) -> dict[str, Tensor]:
+    """method -> float32 [N, C, H, W] in [0, 1], see `evaluate`."""
+    from torchvision.transforms.v2.functional import gaussian_blur  # takes 2 s to import; denoising needs none
+
+    blurred = [gaussian_blur(noisy, kernel_size=[13, 13], sigma=[s, s]).clamp(0, 1) for s in BLURS]
+    denoised = {"blur": max(blurred, key=lambda image: psnr(image, clean).mean())}
+    for name, method in {"nlm": nlm, "bm3d": bm3d}.items():
+        if name == "nlm" or find_spec(name):
+            images = tqdm(noisy, desc=name, leave=False, disable=None)
+            denoised[name] = torch.stack([method(image, sigma) for image in images]).clamp(0, 1)
+    return denoised
 
 
 def nlm(noisy: Tensor, sigma: float) -> Tensor:
-    """Non-local means of a float32 [C, H, W] in [0, 1]: h = 0.8 sigma, 5x5 patches within 13x13, as scikit-image
-    advises for its fast mode."""
+    """Non-local means of float32 [C, H, W]: h = 0.8 sigma, 5x5 patches within 13x13, scikit-image's fast mode."""
+    from skimage.restoration import denoise_nl_means
+
     image = noisy.permute(1, 2, 0).numpy()  # [H, W, C]
-    result = denoise_nl_means(
-        image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True, channel_axis=-1
-    ).reshape(image.shape)  # scikit-image drops a single channel
-    return torch.from_numpy(np.ascontiguousarray(result.transpose(2, 0, 1), dtype=np.float32))
+    options = dict(patch_size=5, patch_distance=6, fast_mode=True, channel_axis=-1)
+    return _tensor(denoise_nl_means(image, h=0.8 * sigma, sigma=sigma, **options), image.shape)
 
 
 def bm3d(noisy: Tensor, sigma: float) -> Tensor:
-    """BM3D of a float32 [C, H, W] in [0, 1], where the user has installed it."""
-    from bm3d import bm3d, bm3d_rgb  # optional, and slow to import
+    """BM3D of float32 [C, H, W], where it is installed (pip install bm3d)."""
+    from bm3d import bm3d, bm3d_rgb
 
     image = noisy.permute(1, 2, 0).double().numpy()  # [H, W, C]
-    result = (bm3d_rgb if image.shape[2] == 3 else bm3d)(image, sigma).reshape(image.shape)
-    return torch.from_numpy(np.ascontiguousarray(result.transpose(2, 0, 1), dtype=np.float32))
+    return _tensor((bm3d_rgb if image.shape[2] == 3 else bm3d)(image, sigma), image.shape)
+
+
+def _tensor(image: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    """float32 [C, H, W] of [H, W, C], also where a filter has dropped a single channel."""
+    return torch.from_numpy(np.ascontiguousarray(image.reshape(shape).transpose(2, 0, 1), dtype=np.float32))
+
+
+def _summary(per_image: dict[str, Tensor]) -> dict[str, dict]:
+    return {
+        name: dict(mean=float(x.mean()), std=float(x.std(correction=0)), images=[round(value, 3) for value in x.tolist()])
+        for name, x in per_image.items()
+    }

@@ -1,52 +1,40 @@
-"""Image folders as one uint8 tensor, and the train / held-out split by group.
+"""Image folders as one uint8 tensor, and the split into training and held-out images by group.
 
     images = load_images("data/finger_numbers", size=128)
     train_images, held_out = split_images(images, held_out=0.2, seed=0)
 
-The two data sets of the notebooks, made from the command line:
-
-    python -m src.data finger_numbers
-    python -m src.data sign_digits [--from FILE_OR_FOLDER_OR_URL] [--to DIR]
-
-and what the shipped denoiser was trained on:
-
-    python -m src.data drawn_photos
+`python -m src.datasets` makes the data sets of the notebooks.
 """
 
-import argparse
 import hashlib
 import json
 import numbers
 import os
-import sys
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import PIL
 import torch
+from torch import Tensor
 
-from src.image_files import decode_all, digest, list_images, read_cache, read_groups, shown, write_cache
+from src.files import ROOT, whole_number
+from src.files.decoding import decode_into_cache, digest, list_images, read_cache, read_groups
 
-ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "data" / ".cache"
-MAX_SIZE = 1 << 14  # of `size=`, in pixels: 800 MB an image
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """N images of one size, with what is known about each.
 
-    store: torch.uint8 [M, C, H, W] in 0..255, shared by all the sets selected from it; a mapped
-        file when it is large, so a set need not fit into memory.
-    names: posix paths relative to the folder. labels: class folder, "" in a flat folder.
-    groups: what must not be split between train and held out (a person, a scene).
-    digests: 16 hex digits of the sha256 of each image's shape and pixels.
-    rows: numpy int64 [N], which rows of the store are in this set; None for all, in order.
+    store: uint8 [M, C, H, W], shared by all sets selected from it; a mapped file when large. names: posix paths
+    relative to the folder. labels: class folder, "" in a flat folder. groups: what must not be split between training
+    and held-out images (a person, a scene). digests: 16 hex digits of the sha256 of each image's shape and pixels.
+    rows: int64 [N], which rows of the store are in this set; None for all, in order.
     """
 
-    store: torch.Tensor
+    store: Tensor
     names: tuple[str, ...]
     labels: tuple[str, ...]
     groups: tuple[str, ...]
@@ -54,221 +42,161 @@ class ImageSet:
     rows: np.ndarray | None = None
 
     @classmethod
-    def from_pixels(cls, pixels, names=None, labels=None, groups=None):
-        """A set of a uint8 tensor [N, C, H, W]; names default to "0", "1" ..., groups to names."""
-        if not torch.is_tensor(pixels) or pixels.dtype != torch.uint8 or pixels.ndim != 4:
+    def from_pixels(cls, pixels: Tensor, names=None, labels=None, groups=None) -> "ImageSet":
+        """A set of a uint8 tensor [N, C, H, W]; names default to "0", "1" ..., groups to names. ValueError otherwise."""
+        if not torch.is_tensor(pixels) or pixels.dtype != torch.uint8 or pixels.ndim != 4 or 0 in pixels.shape[1:]:
             got = f"{pixels.dtype} {list(pixels.shape)}" if torch.is_tensor(pixels) else type(pixels).__name__
-            raise ValueError(
-                f"pixels must be a torch.uint8 tensor [N, C, H, W], got {got}; "
-                "floats in [0, 1] become one with (x * 255).round().byte()"
-            )
-        if 0 in pixels.shape[1:]:
-            raise ValueError(f"images must hold pixels, got the shape {list(pixels.shape)}; drop the empty ones")
+            raise ValueError(f"pixels must be torch.uint8 [N, C, H, W], got {got}; from floats: (x * 255).round().byte()")
         names = tuple(names) if names is not None else tuple(map(str, range(len(pixels))))
         labels = tuple(labels) if labels is not None else ("",) * len(names)
         groups = tuple(groups) if groups is not None else names
         for field, given in dict(names=names, labels=labels, groups=groups).items():
             if len(given) != len(pixels):
-                raise ValueError(f"{field} must be one for each of {len(pixels)} images, got {len(given)}; mend it")
+                raise ValueError(f"{field} must be one for each of {len(pixels)} images, got {len(given)}; correct it")
         return cls(pixels, names, labels, groups, tuple(digest(image.numpy()) for image in pixels))
 
-    def __len__(self):
+    @classmethod
+    def from_floats(cls, images: Tensor) -> "ImageSet":
+        """A set of a float tensor [N, C, H, W] in [0, 1], rounded to 8 bits. ValueError for any other."""
+        if not torch.is_tensor(images) or not images.is_floating_point() or images.ndim != 4:
+            got = f"{images.dtype} {list(images.shape)}" if torch.is_tensor(images) else type(images).__name__
+            raise ValueError(
+                f"images must be an ImageSet or float [N, C, H, W] in [0, 1], got {got}; load_images(folder) gives an "
+                "ImageSet, one image needs image[None]"
+            )
+        low, high = (float(edge) for edge in torch.aminmax(images)) if images.numel() else (0, 1)
+        if not (low >= 0 and high <= 1):  # also for NaN
+            raise ValueError(f"images must be in [0, 1], got {low:g} to {high:g}; did you mean images / 255?")
+        return cls.from_pixels((images * 255).round().to(torch.uint8))
+
+    def __len__(self) -> int:
         return len(self.names)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         size = "x".join(map(str, self.shape[1:]))
-        counts = f"{len(set(self.labels))} labels, {len(set(self.groups))} groups"
-        return f"ImageSet({len(self)} images {size}, {counts})"
+        return f"ImageSet({len(self)} images {size}, {len(set(self.labels))} labels, {len(set(self.groups))} groups)"
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int, int, int]:
         """(N, C, H, W)"""
         return (len(self), *self.store.shape[1:])
 
     @property
-    def pixels(self):
-        """All images, torch.uint8 [N, C, H, W]: the store itself for a whole set, else a copy.
-
-        images[[3, 1]].pixels reads these two alone, so a mapped set need not fit into memory.
-        """
+    def pixels(self) -> Tensor:
+        """uint8 [N, C, H, W]: the store itself for a whole set, else a copy; images[[3, 1]].pixels reads two alone."""
         return self.store if self.rows is None else self.store[torch.from_numpy(self.rows)]
 
+    def array(self, index: int) -> np.ndarray:
+        """Image `index`, uint8 [C, H, W], without a copy."""
+        return self.store.numpy()[index if self.rows is None else self.rows[index]]
+
     @property
-    def digest(self):
+    def digest(self) -> str:
         """sha256 over the digests of the images in their order: the data hash of a run."""
         return hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
 
-    def __getitem__(self, indices):
-        """The set of the images at these positions (ints, tensor, slice); copies no pixels."""
-        chosen = self._positions(indices)
+    def __getitem__(self, indices) -> "ImageSet":
+        """The set of the images at these positions (whole numbers, tensor, mask, slice); copies no pixels."""
+        if not isinstance(indices, slice):
+            indices = np.atleast_1d(np.asarray(indices))
+            indices = indices if indices.size else indices.astype(np.int64)  # [] would be float
+        chosen = np.arange(len(self))[indices].copy()
         fields = (self.names, self.labels, self.groups, self.digests)
-        picked = (tuple(field[i] for i in chosen.tolist()) for field in fields)
-        rows = chosen if self.rows is None else self.rows[chosen]
-        return ImageSet(self.store, *picked, rows=rows)
+        selected = (tuple(field[i] for i in chosen.tolist()) for field in fields)
+        return ImageSet(self.store, *selected, rows=chosen if self.rows is None else self.rows[chosen])
 
-    def sample(self, count, seed=0):
+    def sample(self, count: int, seed: int = 0) -> "ImageSet":
         """At most `count` images, as many of each label as there are, in the order of this set.
 
-        Within a label the images are ranked by the sha256 of "seed/name", so the choice depends
-        on neither their order nor any random state. Raises ValueError for a count below 1.
+        Within a label they are ranked by the sha256 of "seed/name": neither their order nor a random state matters.
         """
-        if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
-            raise ValueError(f"count must be a whole number, at least 1, got {count!r}; a data set needs images")
-        ranks, ranked = {}, []
+        count, ranks, ranked = whole_number("count", count, 1), {}, []
         for i in sorted(range(len(self)), key=lambda i: _rank(seed, self.names[i])):
             rank = ranks[self.labels[i]] = ranks.get(self.labels[i], 0) + 1
             ranked.append((rank, len(ranked), i))
         return self[sorted(i for *_, i in sorted(ranked)[:count])]
 
-    def _positions(self, indices):
-        """Any index numpy takes as int64 positions [B] in this set; IndexError outside."""
-        if not isinstance(indices, slice):
-            indices = np.atleast_1d(np.asarray(indices))
-            indices = indices if indices.size else indices.astype(np.int64)  # [] would be float
-        return np.arange(len(self))[indices].copy()
 
-
-def _rank(seed, name):
+def _rank(seed: int, name: str) -> bytes:
     """Sorts names at random: the sha256 of "seed/name". (Not every file name is UTF-8.)"""
     return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogatepass")).digest()
 
 
-def _as_path(argument, value, example):
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ValueError(f"{argument} must be a path, got {value!r}; try {argument}={str(example)!r}")
-    return Path(os.path.expanduser(value))  # Path.expanduser would raise for an unknown ~user
+def find_folder(folder: str | Path) -> Path:
+    """A relative folder is taken from the working directory if it exists there, else from the project's root."""
+    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
+        raise ValueError(f"folder must be a path, got {folder!r}; try folder='data/finger_numbers'")
+    path = Path(os.path.expanduser(folder))
+    return path if os.path.exists(path) else ROOT / path
 
 
-def find_folder(folder):
-    """`folder` as a Path: a relative one is taken from the working directory if it exists there,
-    else from the project's root, so that notebooks/ and the root say the same "data/..."."""
-    folder = _as_path("folder", folder, "data/finger_numbers")
-    return folder if os.path.exists(folder) else ROOT / folder
-
-
-def load_images(folder, size=None, channels=3, limit_bytes=1 << 30, cache=CACHE):
+def load_images(folder, size=None, channels=3, cache=CACHE) -> ImageSet:
     """Read `<class>/*` or a flat folder of png, jpg, jpeg, webp, bmp, tif and tiff files.
 
-    Only one level of class folders is read, and hidden files are not; images both at the top and
-    in class folders are an error, as their labels would be a guess. The order is the natural one
-    (2 before 10) of the class, then of the file. EXIF orientation is applied, transparency is
-    composited over white, 16-bit grey is scaled by 255/65535; of an animation or of several pages
-    the first picture is read. The decoded pixels are kept, one entry per (folder, size, channels),
-    until a file is added, removed or changed.
+    folder: see `find_folder`; images both at its top and in class folders are an error. A groups.csv in it (header
+    file,group) gives the groups, without one each file is its own. The order is the natural one (2 before 10).
+    size: pixels; the central square is cut out and resized to it (Lanczos). None keeps the files' one size.
+    channels: 3 (RGB) or 1 (grey, ITU-R 601 luma). Transparency is composited over white, orientation is applied,
+    deep grey is scaled to 8 bits, the first image of several in a file is read.
+    cache: folder that keeps decoded pixels until a file changes; they are mapped, so a set need not fit into memory.
 
-    folder: str or Path, see `find_folder`; a groups.csv in it (header `file,group`) gives the
-        groups, without one each file is its own.
-    size: pixels; the central square is cut out and resized to it (Lanczos, antialiased). None
-        keeps the files' own size, which must then be one and the same.
-    channels: 3 (RGB) or 1 (grey, ITU-R 601 luma).
-    limit_bytes: a set of more bytes than this, N*C*H*W, stays on disk as a mapped file.
-    cache: folder for the decoded pixels; one that cannot be written is no error, only slower.
-    Returns an ImageSet. Raises FileNotFoundError, NotADirectoryError, PermissionError or
-    ValueError, each a line that names the file or value and the fix.
+    Returns an ImageSet. Raises OSError or ValueError, one line that names the file or value and the fix.
     """
-    whole = isinstance(size, numbers.Integral) and not isinstance(size, bool)
-    if size is not None and not (whole and 1 <= size <= MAX_SIZE):
-        raise ValueError(f"size must be a whole number of pixels from 1 to {MAX_SIZE}, got {size!r}; try size=128")
+    size = size if size is None else whole_number("size", size, 1, 1 << 14, "try size=128")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}; try channels=3")
-    if not isinstance(limit_bytes, numbers.Real) or not limit_bytes >= 0:
-        raise ValueError(f"limit_bytes must be a number >= 0, got {limit_bytes!r}; try limit_bytes=1 << 30")
-    cache = _as_path("cache", cache, CACHE)
-    size, channels = size if size is None else int(size), int(channels)
     folder = find_folder(folder)
-    files = list_images(folder)  # [[name, bytes, mtime_ns], ...]
+    files = list_images(folder)
     names = tuple(name for name, *_ in files)
     groups = read_groups(folder / "groups.csv", names)
-    place = [str(folder.resolve()), size, channels]
-    stamp = {"place": place, "files": files, "pillow": PIL.__version__}  # decoders differ
-    entry = cache / hashlib.sha256(json.dumps(place).encode()).hexdigest()[:16]
-    found = read_cache(entry, stamp, limit_bytes)
+    place, stamp = ([str(folder.resolve()), size, int(channels)], [files, PIL.__version__])  # decoders differ
+    keys = (hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16] for part in (place, stamp))
+    entry = Path(cache) / "-".join(keys)
+    found = read_cache(entry)
     if found is None:
-        pixels, digests = decode_all(folder, names, size, channels, limit_bytes, cache)
-        write_cache(entry, stamp, pixels, digests)
-        # Writing into a mapped file would change the cache, so it is opened again copy-on-write.
-        found = isinstance(pixels, np.memmap) and read_cache(entry, stamp, limit_bytes)
-        found = found or (pixels, digests)
-    pixels, digests = found
+        decoded = decode_into_cache(folder, names, size, int(channels), entry)
+        found = read_cache(entry) or decoded  # mapped copy-on-write, where the cache could be written
     labels = tuple(name.rpartition("/")[0] for name in names)
-    return ImageSet(torch.from_numpy(pixels), names, labels, groups, tuple(digests))
+    return ImageSet(torch.from_numpy(found[0]), names, labels, groups, tuple(found[1]))
 
 
-def split_images(images, held_out=0.2, seed=0):
-    """(train, held_out) ImageSets with no group on both sides and neither side empty.
+def split_images(images: ImageSet, held_out: float = 0.2, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+    """(train, held_out) with no group on both sides and neither side empty; both keep the order of `images`.
 
-    The groups are ranked by sha256 of "seed/group", so the split depends on neither the order of
-    the files nor any random state. Down the ranks a group is held out if that brings the number
-    of held-out images nearer to held_out * N. Where every group lies within one label this is
-    done label by label and each label of two or more groups is on both sides, even if the share
-    then suffers; a label of one group is trained on. Both sides keep the order of `images`.
-
-    held_out: share in (0, 1). seed: int. Raises ValueError on another share or a single group.
+    The groups are ranked by the sha256 of "seed/group". Down the ranks a group is held out if that brings the number
+    of held-out images nearer to held_out * N. Where every group lies within one label this is done label by label and
+    each label of two or more groups is on both sides; a label of one group is trained on.
+    held_out: fraction in (0, 1). Raises ValueError for another fraction, or a single group.
     """
     if not isinstance(images, ImageSet):
         raise ValueError(f"images must be an ImageSet, got {type(images).__name__}; load_images(folder) gives one")
-    number = isinstance(held_out, numbers.Real)
-    if not number or not 0 < held_out < 1:
-        hint = f"did you mean {held_out / 100:g}?" if number and 1 < held_out < 100 else "try 0.2"
-        raise ValueError(f"held_out must be a share between 0 and 1, got {held_out!r}; {hint}")
+    if not isinstance(held_out, numbers.Real) or not 0 < held_out < 1:
+        raise ValueError(f"held_out must be a fraction between 0 and 1, got {held_out!r}; 20 % is 0.2")
     members, labels_of = {}, {}
     for i, (group, label) in enumerate(zip(images.groups, images.labels, strict=True)):
         members.setdefault(group, []).append(i)
         labels_of.setdefault(group, set()).add(label)
     if len(members) < 2:
-        raise ValueError(
-            f"a split needs two or more groups, got {len(members)} ({len(images)} images); add "
-            "images of another group, or check groups.csv"
-        )
-    by_label = all(len(labels) == 1 for labels in labels_of.values())
-    by_label = by_label and len(members) > len(set(images.labels))  # else no label has two groups
+        raise ValueError(f"a split needs two or more groups, got {len(members)}; add images, or check groups.csv")
+    by_label = all(len(labels) == 1 for labels in labels_of.values()) and len(members) > len(set(images.labels))
     strata = {}
-    for group in sorted(members, key=lambda g: _rank(seed, g)):
-        strata.setdefault(min(labels_of[group]) if by_label else "", []).append(group)
+    for group in sorted(members, key=lambda group: _rank(seed, group)):
+        strata.setdefault(min(labels_of[group]) if by_label else "", []).append(members[group])
     chosen, owed = [], 0.0
-    for _, ranked in sorted(strata.items()):
-        owed += held_out * sum(len(members[group]) for group in ranked)  # with what rounding left
-        if len(ranked) > 1:
-            taken = _take([len(members[group]) for group in ranked], owed)
-            owed -= sum(len(members[ranked[k]]) for k in taken)
-            chosen += [i for k in taken for i in members[ranked[k]]]
+    for _, groups in sorted(strata.items()):
+        owed += held_out * sum(map(len, groups))  # with what rounding left
+        taken = _nearest(groups, owed) if len(groups) > 1 else []
+        owed -= sum(map(len, taken))
+        chosen += [i for group in taken for i in group]
     train = np.setdiff1d(np.arange(len(images)), chosen)
     return images[train], images[sorted(chosen)]
 
 
-def _take(sizes, target):
-    """Positions of some sizes, not none and not all, that add up to about target, in order."""
+def _nearest(groups: list[list[int]], target: float) -> list[list[int]]:
+    """Some of the groups, not none and not all, whose sizes add up to about target, in order."""
     taken, total = [], 0
-    for k, size in enumerate(sizes):
-        if abs(total + size - target) < abs(total - target) and len(taken) < len(sizes) - 1:
-            taken.append(k)
-            total += size
-    return taken or [sizes.index(min(sizes))]
-
-
-def main(argv=None):
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m src.data", description="Make a data set.")
-    commands = parser.add_subparsers(dest="name", required=True)
-    commands.add_parser("finger_numbers", help="draw the 300 default pictures (offline)")
-    commands.add_parser("drawn_photos", help="draw the 2,000 pictures the shipped denoiser was trained on (offline)")
-    digits = commands.add_parser("sign_digits", help="download 2,060 photos of hands")
-    digits.add_argument("--from", dest="source", help="a zip, a folder or a URL instead")
-    digits.add_argument("--to", help="target folder (default: data/sign_digits)")
-    args = parser.parse_args(argv)
-    try:
-        if args.name != "sign_digits":
-            print(import_module(f"src.{args.name}").make())
-        else:
-            from src.datasets.sign_digits import DEFAULT_URL, fetch
-
-            target = Path.cwd() / args.to if args.to else ROOT / "data" / "sign_digits"
-            fetch(DEFAULT_URL if args.source is None else args.source, target)
-    except (OSError, ValueError, RuntimeError) as error:
-        print(f"error: {shown(error)}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for group in groups:
+        if abs(total + len(group) - target) < abs(total - target) and len(taken) < len(groups) - 1:
+            taken.append(group)
+            total += len(group)
+    return taken or [min(groups, key=len)]

@@ -1,10 +1,6 @@
-"""Muon: momentum whose step is made orthogonal, for the convolutions of a network.
+"""The optimizer's parts: Muon for wide convolutions, the learning-rate schedule, and the EMA of the weights."""
 
-A convolution's weight is a matrix [C_out, C_in * 3 * 3]. Adam scales each of its numbers alone;
-Muon replaces the momentum G = U S V^T by U V^T, so that every direction of the matrix moves
-equally far, the rare ones too (Jordan and others 2024, kellerjordan.github.io/posts/muon). Here
-one epoch with it is worth about three with Adam: PROGRESS.md.
-"""
+import math
 
 import torch
 from torch import Tensor
@@ -12,13 +8,40 @@ from torch import Tensor
 from src.device import precision
 
 
-def orthogonalise(matrices: Tensor, steps: int = 4) -> Tensor:
-    """U V^T of each matrix U S V^T, about: singular values come out mostly between 0.6 and 1.3.
+def learning_rate_factor(config, step: int, steps: int) -> float:
+    """What the learning rates of a TrainConfig are multiplied by at a step, counted from 1, of `steps`.
 
-    matrices: float [N, R, C]. Returns float32 [N, R, C]. Newton-Schulz iteration with Jordan's
-    quintic, x -> 3.4445 x - 4.775 x^3 + 2.0315 x^5 for every singular value, steep at 0: singular
-    values below about a hundredth of the norm need more steps. In bfloat16, whose rounding does not
-    matter here, where that is the cheapest.
+    A linear warmup, then 1 / sqrt(1 + step / decay), which does not depend on `steps`: 100 epochs are the first part of
+    2000. schedule "cosine": half a cosine to 0 over all steps instead. cooldown: the last epochs, over which the rates
+    fall to 0 besides, along a line.
+    """
+    factor = 1 / math.sqrt(1 + step / config.decay)
+    if config.schedule == "cosine":
+        factor = (1 + math.cos(math.pi * min(1, step / steps))) / 2
+    if config.cooldown:
+        factor *= min(1.0, max(0.0, 1 - step / steps) * config.epochs / config.cooldown)
+    return min(1.0, step / max(1, config.warmup)) * factor
+
+
+def ema_exponent(relative_std: float) -> float:
+    """The power g of an average of weights, weighted by step^g, whose standard deviation is relative_std of its length.
+
+    Karras and others 2024 (arXiv 2312.02696, section 3.1) give it as sqrt((g + 1) / (g + 3)) / (g + 2), which falls as
+    g grows: solved by halving.
+    """
+    low, high = 0.0, 1e6
+    for _ in range(60):
+        g = (low + high) / 2
+        low, high = (g, high) if math.sqrt((g + 1) / (g + 3)) / (g + 2) > relative_std else (low, g)
+    return low
+
+
+def orthogonalise(matrices: Tensor, steps: int = 4) -> Tensor:
+    """About U V^T of each matrix U S V^T: singular values come out mostly between 0.6 and 1.3.
+
+    matrices: float [N, R, C]. Returns float32 [N, R, C]. Newton-Schulz iteration with Jordan's quintic, for every
+    singular value x -> 3.4445 x - 4.775 x^3 + 2.0315 x^5, steep at 0: values below about a hundredth of the norm need
+    more steps. In bfloat16, whose rounding does not matter here, where that is fast.
     """
     x = matrices.to(precision(matrices.device))
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -33,9 +56,11 @@ def orthogonalise(matrices: Tensor, steps: int = 4) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Step each weight by -lr * 0.2 * sqrt(max(R, C)) * orthogonalise(momentum), R x C its matrix.
 
-    params: weights of 2 or more dimensions, the first one the rows. lr: the factor 0.2 * sqrt(...)
-    gives the step Adam's typical size (Liu and others 2025, arXiv 2502.16982), so its rates are
-    of Adam's order. momentum: of Nesterov's kind, a running mean of the gradients.
+    A convolution's weight is a matrix [C_out, C_in * 3 * 3]. Adam scales each of its numbers alone; Muon replaces the
+    momentum G = U S V^T by U V^T, so that every direction of the matrix moves equally far, the rare ones too (Jordan and
+    others 2024, kellerjordan.github.io/posts/muon). The factor 0.2 * sqrt(...) gives the step Adam's typical size (Liu
+    and others 2025, arXiv 2502.16982). One epoch with it gains about what three with Adam do (PROGRESS.md).
+    params: weights of 2 or more dimensions, the first one the rows. momentum: Nesterov's, a running mean of gradients.
     """
 
     def __init__(self, params, lr: float, momentum: float = 0.95):
@@ -45,21 +70,23 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:
         for group in self.param_groups:
             # weights of one shape together: one chain of products instead of many small ones
-            alike: dict[tuple, list] = {}
+            by_shape: dict[tuple, list] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    alike.setdefault(tuple(p.shape), []).append(p)
-            for weights in alike.values():
-                for p in weights:
-                    if not self.state[p]:
-                        self.state[p]["mean"] = torch.zeros_like(p)
-                gradients = [p.grad for p in weights]
-                means = [self.state[p]["mean"] for p in weights]
-                torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
-                ahead = torch._foreach_lerp(gradients, means, group["momentum"])
-                # channels last: how a convolution's weight lies in memory here, so flattening copies nothing
-                matrices = torch.stack([g.movedim(1, -1).flatten(1) for g in ahead])  # [N, R, C]
-                size = group["lr"] * 0.2 * max(matrices.shape[1:]) ** 0.5
-                for p, direction in zip(weights, orthogonalise(matrices)):
-                    shape = p.movedim(1, -1).shape
-                    p.sub_(direction.view(shape).movedim(-1, 1), alpha=size)
+                    by_shape.setdefault(tuple(p.shape), []).append(p)
+            for weights in by_shape.values():
+                self._step_weights(weights, group["lr"], group["momentum"])
+
+    def _step_weights(self, weights: list[Tensor], lr: float, momentum: float) -> None:
+        for p in weights:
+            if not self.state[p]:
+                self.state[p]["mean"] = torch.zeros_like(p)
+        gradients, means = [p.grad for p in weights], [self.state[p]["mean"] for p in weights]
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, means, momentum)
+        # channels last: how a convolution's weight lies in memory here, so flattening copies nothing
+        matrices = torch.stack([g.movedim(1, -1).flatten(1) for g in ahead])  # [N, R, C]
+        size = lr * 0.2 * max(matrices.shape[1:]) ** 0.5
+        for p, direction in zip(weights, orthogonalise(matrices)):
+            shape = p.movedim(1, -1).shape
+            p.sub_(direction.view(shape).movedim(-1, 1), alpha=size)

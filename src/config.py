@@ -1,0 +1,65 @@
+"""The settings of a run."""
+
+from dataclasses import asdict, dataclass
+
+from src.files import whole_number
+from src.fingerprint import loss_fingerprint
+from src.losses import Loss, loss_function
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything about a run but its data and its network. The defaults were measured: PROGRESS.md.
+
+    epochs          passes over the training set, each with fresh noise
+    batch_size      pairs a step
+    optimizer       "muon": Muon for the wide convolutions, Adam for the rest. "adam": Adam for all
+    lr, adam_lr     learning rates of Muon and of Adam
+    decay           steps: the rates are divided by sqrt(1 + step / decay), whatever `epochs` is
+    beta2           of Adam. The usual 0.999 diverged in 3 of 6 runs at these rates
+    warmup          steps over which the rates rise from 0
+    ema_rel_std     width of the power-function EMA of the weights relative to the training length (Karras and others
+                    2024, eq. 5). 0.05 averages roughly the last 5 % of the steps
+    evaluate_every  epochs between evaluations on held-out images; also after 1, 2, 5 and the last
+    seed            of the order of the images
+    loss            a name of losses.py, or a function (denoised, clean) -> scalar
+    schedule        "sqrt", see `decay`; "cosine": half a cosine to 0 over `epochs`
+    cooldown        the last epochs, over which the rates fall to 0 along a line; such a run cannot be continued
+    """
+
+    epochs: int = 100
+    batch_size: int = 8
+    optimizer: str = "muon"
+    lr: float = 1.5e-3
+    adam_lr: float = 4e-3
+    decay: int = 2000
+    beta2: float = 0.95
+    warmup: int = 10
+    ema_rel_std: float = 0.05
+    evaluate_every: int = 10
+    seed: int = 0
+    loss: str | Loss = "mse"
+    schedule: str = "sqrt"
+    cooldown: int = 0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "decay", "evaluate_every"):
+            whole_number(name, getattr(self, name), 1)
+        for name in ("warmup", "seed", "cooldown"):
+            whole_number(name, getattr(self, name), 0, self.epochs if name == "cooldown" else None)
+        for name in ("lr", "adam_lr", "beta2", "ema_rel_std"):
+            if not 0 < getattr(self, name) < 1:
+                default = type(self).__dataclass_fields__[name].default
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}; try {default}")
+        for name, choices in dict(optimizer=("muon", "adam"), schedule=("sqrt", "cosine")).items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}; try {choices[0]!r}")
+        loss_function(self.loss)
+
+    def fingerprint(self) -> dict:
+        """What of it decides the weights after an epoch, as plain numbers and strings."""
+        settings = asdict(self) | {"loss": loss_fingerprint(self.loss)}
+        del settings["evaluate_every"]
+        if self.schedule == "sqrt" and not self.cooldown:
+            del settings["epochs"]  # see `decay`
+        return settings

@@ -1,0 +1,79 @@
+"""Hashes of a user's own networks and losses by what decides them: parameters, attributes and code."""
+
+import hashlib
+import types
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+PLAIN = (str, int, float, bool, bytes, type(None))
+
+
+def weights_sha256(weights: dict[str, Tensor]) -> str:
+    """sha256 over the names, types, shapes and values of a state_dict."""
+    hashed = hashlib.sha256()
+    for name, tensor in weights.items():
+        hashed.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        hashed.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def content_sha256(value: object) -> str:
+    """16 hex digits of the sha256 of a value's content; a module's parameters are not part of it."""
+    described = _module(value) if isinstance(value, nn.Module) else _described(value)
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
+
+
+def _module(model: nn.Module) -> list:
+    """Of each submodule: class, plain attributes, and the code of classes that are not torch's."""
+    parts = []
+    for name, module in model.named_modules():
+        attributes = {key: value for key, value in vars(module).items() if key[0] != "_" and key != "training"}
+        attributes.pop("initial_weights_sha256", None)
+        own = [cls for cls in type(module).__mro__[:-1] if not cls.__module__.startswith("torch.")]
+        methods = [f for cls in own for _, f in sorted(vars(cls).items()) if isinstance(f, types.FunctionType)]
+        parts += [name, type(module).__qualname__, [_code(f) for f in methods]]
+        parts += [[key, _described(value)] for key, value in sorted(attributes.items())]
+    return parts
+
+
+def _described(value: object) -> object:
+    """A value by its content, never by its address in memory; ValueError where that cannot be had."""
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, (torch.dtype, torch.device, types.ModuleType, type, types.BuiltinFunctionType)):
+        return getattr(value, "__qualname__", getattr(value, "__name__", str(value)))
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return [_described(item) for item in (sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value)]
+    if isinstance(value, dict):
+        return [[_described(key), _described(item)] for key, item in value.items()]
+    if torch.is_tensor(value):
+        return weights_sha256({"": value})
+    if isinstance(value, nn.Module):
+        return [weights_sha256(value.state_dict()), _module(value)]
+    if isinstance(value, partial):
+        return [_described(value.func), _described(value.args), _described(value.keywords)]
+    if isinstance(value, types.MethodType):
+        return [_described(value.__func__), _described(value.__self__)]
+    if isinstance(value, types.FunctionType):
+        library = value.__module__ and value.__module__.partition(".")[0] in ("torch", "src", "numpy")
+        return f"{value.__module__}.{value.__qualname__}" if library else _code(value)
+    raise ValueError(
+        f"{type(value).__qualname__} decides a run's weights and cannot be told from another of its kind, expected "
+        "numbers, tensors, functions or modules; write the loss or the network with those"
+    )
+
+
+def _code(function: types.FunctionType) -> list:
+    """Bytecode, constants, defaults, closure, and the plain globals and own functions that are used."""
+    constants = [_code_object(c) if isinstance(c, types.CodeType) else repr(c) for c in function.__code__.co_consts]
+    cells = [cell.cell_contents for cell in function.__closure__ or () if not isinstance(cell.cell_contents, type)]
+    names = [name for name in function.__code__.co_names if name in function.__globals__]
+    used = [function.__globals__[name] for name in names if function.__globals__[name] is not function]
+    return [function.__code__.co_code, constants[1:] if function.__doc__ else constants, function.__code__.co_names,
+            _described(function.__defaults__ or ()), _described(cells), _described(used)]  # fmt: skip
+
+
+def _code_object(code: types.CodeType) -> list:
+    return [code.co_code, code.co_names, [_code_object(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]]
