@@ -15,17 +15,17 @@ show_grid({"clean": scores.clean, "noisy": scores.noisy, "denoised": scores.deno
 from importlib import import_module
 
 PUBLIC = {
-    "ImageSet": "images", "load_images": "images", "split_images": "images", "GaussianNoiseDataset": "noise",
-    "UNet": "unet", "TrainConfig": "loop", "training_loop": "loop", "fit": "train", "load": "checkpoint",
-    "load_snapshot": "checkpoint", "Scores": "evaluation", "evaluate": "evaluation", "psnr": "metrics",
-    "ssim": "metrics", "ms_ssim": "metrics", "show_grid": "plots", "show_images": "plots", "plot_history": "plots",
-    "plot_noise": "plots",
+    "images": ("ImageSet", "load_images", "split_images"), "noise": ("GaussianNoiseDataset",), "unet": ("UNet",),
+    "metrics": ("psnr", "ssim", "ms_ssim"), "config": ("TrainConfig",), "loop": ("training_loop",), "train": ("fit",),
+    "checkpoint": ("load", "load_snapshot"), "evaluation": ("Scores", "evaluate"),
+    "plots": ("show_grid",),
 }  # fmt: skip
-__all__ = list(PUBLIC)
+MODULES = {name: module for module, names in PUBLIC.items() for name in names}
+__all__ = list(MODULES)
 
 
 def __getattr__(name: str):
     """Import a module when a name of it is first used, so that `import src.unet` loads the UNet alone."""
-    if name not in PUBLIC:
-        raise AttributeError(f"module 'src' has no attribute {name!r}")
-    return getattr(import_module(f"src.{PUBLIC[name]}"), name)
+    if name in MODULES:
+        return getattr(import_module(f"src.{MODULES[name]}"), name)
+    raise AttributeError(f"module 'src' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from src.files import whole_number
-from src.fingerprint import loss_fingerprint
+from src.files.fingerprint import loss_fingerprint
 from src.losses import Loss, loss_function
 
 
@@ -18,8 +18,7 @@ class TrainConfig:
     decay           steps: the rates are divided by sqrt(1 + step / decay), whatever `epochs` is
     beta2           of Adam. The usual 0.999 diverged in 3 of 6 runs at these rates
     warmup          steps over which the rates rise from 0
-    ema_rel_std     width of the power-function EMA of the weights relative to the training length (Karras and others
-                    2024, eq. 5). 0.05 averages roughly the last 5 % of the steps
+    ema_rel_std     width of the power-function EMA relative to the training length (Karras and others 2024, eq. 5)
     evaluate_every  epochs between evaluations on held-out images; also after 1, 2, 5 and the last
     seed            of the order of the images
     loss            a name of losses.py, or a function (denoised, clean) -> scalar
@@ -43,10 +42,9 @@ class TrainConfig:
     cooldown: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "decay", "evaluate_every"):
-            whole_number(name, getattr(self, name), 1)
-        for name in ("warmup", "seed", "cooldown"):
-            whole_number(name, getattr(self, name), 0, self.epochs if name == "cooldown" else None)
+        for name in ("epochs", "batch_size", "decay", "evaluate_every", "warmup", "seed", "cooldown"):
+            least = 0 if name in ("warmup", "seed", "cooldown") else 1
+            whole_number(name, getattr(self, name), least, self.epochs if name == "cooldown" else None)
         for name in ("lr", "adam_lr", "beta2", "ema_rel_std"):
             if not 0 < getattr(self, name) < 1:
                 default = type(self).__dataclass_fields__[name].default
@@ -55,6 +53,9 @@ class TrainConfig:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}; try {choices[0]!r}")
         loss_function(self.loss)
+
+    def evaluates(self, epoch: int) -> bool:
+        return epoch in (1, 2, 5, self.epochs) or epoch % self.evaluate_every == 0
 
     def fingerprint(self) -> dict:
         """What of it decides the weights after an epoch, as plain numbers and strings."""

@@ -2,15 +2,14 @@
 
 import os
 import platform
-import time
+import timeit
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
 from torch import Tensor
 
-# Large tensors in pages of 2 MiB, read by torch when it first allocates. With Linux's 4 KiB a tenth of the time of a
-# 20 megapixel image was page faults on a processor without bfloat16 (PROGRESS.md).
+# Large tensors in pages of 2 MiB: with 4 KiB a tenth of the time of a 20 megapixel image was page faults (PROGRESS.md)
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
@@ -23,21 +22,10 @@ def device() -> torch.device:
 
 @cache
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether bfloat16 products are faster than float32 ones here, measured once a process.
-
-    Names mislead: some processors emulate bfloat16 that they report, hundreds of times slower.
-    """
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        x = torch.ones(256, 256, dtype=dtype)
-        x @ x
-        start = time.perf_counter()
-        for _ in range(3):
-            x @ x
-        seconds[dtype] = time.perf_counter() - start
-        if seconds[dtype] > 0.5:
-            break
-    return seconds.get(torch.bfloat16, float("inf")) < 1.2 * seconds[torch.float32]
+    """Whether bfloat16 products are fast here, measured once a process: some processors report and emulate them."""
+    matrices = [torch.ones(256, 256, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    seconds = [min(timeit.repeat(lambda x=x: x @ x, number=2, repeat=3)) for x in matrices]
+    return seconds[1] < 1.2 * seconds[0]
 
 
 def precision(where: torch.device) -> torch.dtype:
@@ -56,18 +44,14 @@ def autocast(where: torch.device) -> AbstractContextManager:
 
 
 def memory_format(shape: tuple[int, int, int]) -> torch.memory_format:
-    """Memory format of a run on images of this shape (C, H, W).
-
-    bfloat16 units want channels last. In float32 on a CPU channels last makes the weight gradient of large images two
-    to four times slower (PROGRESS.md), so images above 128x128 stay channels first there.
-    """
+    """Channels last, but first for images (C, H, W) above 128x128 in float32 on a CPU, where the weight gradient is
+    otherwise two to four times slower (PROGRESS.md)."""
     where = device()
     channels_first = where.type == "cpu" and precision(where) == torch.float32 and shape[1] * shape[2] > 128 * 128
     return torch.contiguous_format if channels_first else torch.channels_last
 
 
 def to_device(x: Tensor, where: torch.device, layout: torch.memory_format = torch.channels_last) -> Tensor:
-    """[B, C, H, W] on the device, in that memory format."""
     return x.to(where, memory_format=layout, non_blocking=True)
 
 

@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node=2 -m src.train -- --run denoise
 
-Each process takes its part of every batch, and torch's DistributedDataParallel averages the gradients. An image's noise
-does not depend on who draws it, so the run is that of one process, but for rounding.
+Each takes its part of every batch, and DistributedDataParallel averages the gradients. An image's noise does not depend
+on who draws it, so the run is that of one process, but for rounding.
 """
 
 import os
@@ -28,8 +28,7 @@ def process_group():
             raise ValueError(f"process {local} found {gpus} GPUs, expected one each; use --nproc-per-node={gpus}")
         torch.cuda.set_device(local)
     store, rank, world = next(dist.rendezvous("env://"))
-    # The agent's store outlives a killed worker; under a name of their own, restarted ones do not find the addresses
-    # of the dead in it (pytorch issue 135712).
+    # the agent's store outlives a killed worker; restarted ones must not find its address there (pytorch issue 135712)
     store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     dist.init_process_group("nccl" if gpus else "gloo", store=store, rank=rank, world_size=world)
     try:
@@ -47,50 +46,23 @@ def world_size() -> int:
 
 
 def averaging(model: nn.Module) -> nn.Module:
-    """The model with gradients averaged over the processes as they are computed."""
     if world_size() == 1:
         return model
     return DistributedDataParallel(model, [torch.cuda.current_device()] if torch.cuda.is_available() else None)
 
 
 def share(batch: list[int]) -> tuple[list[int], int, float]:
-    """This process's part of a batch, how many of its images count, and the factor of its loss.
-
-    Scaled by it, the mean over processes of the gradients is the mean over the batch's images. A process without an
-    image gets one that does not count: it must take part in the averaging.
+    """This process's part of a batch, how many of its images count, and the factor of its loss that makes the mean of
+    the processes' gradients that of the batch. One without an image gets one that does not count, as it must take part.
     """
     part = batch[rank() :: world_size()]
     return part or batch[:1], len(part), len(part) * world_size() / len(batch)
 
 
 def total(sums: Tensor) -> Tensor:
-    """The sum over all processes."""
     if world_size() > 1:
         dist.all_reduce(sums)
     return sums
-
-
-def in_turn(function: Callable):
-    """Call the function everywhere, but first in one process a machine: the rest find what it has cached.
-
-    An error in any process ends all: it is raised where it happened first, the others end with SystemExit.
-    """
-    if world_size() == 1:
-        return function()
-    for leads in (True, False):
-        error = None
-        if (os.environ["LOCAL_RANK"] == "0") == leads:
-            try:
-                result = function()
-            except Exception as caught:
-                error = caught
-        failed = [None] * world_size()
-        dist.all_gather_object(failed, error is not None)
-        if error is not None and rank() == failed.index(True):
-            raise error
-        if any(failed):
-            raise SystemExit(1)
-    return result
 
 
 def from_first(function: Callable):

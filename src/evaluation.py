@@ -17,12 +17,12 @@ from src.noise import GaussianNoiseDataset
 BLURS = (0.6, 0.8, 1.0, 1.3, 1.7, 2.2)  # standard deviations in pixels that the blur is tried with
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """What `evaluate` measured, image by image, in the order of the data set.
 
-    clean, noisy: float32 [N, C, H, W]; noisy may leave [0, 1]. denoised: method -> float32 [N, C, H, W] in [0, 1]; the
-    network's is "unet". psnr (dB), ssim: method -> float32 [N]; "noisy" among them. names: of the N images.
+    clean, noisy: float32 [N, C, H, W]; noisy may leave [0, 1]. denoised: method ("unet" is the network) -> float32
+    [N, C, H, W] in [0, 1]. psnr (dB), ssim: method -> float32 [N]; "noisy" among them. names: of the N images.
     """
 
     names: tuple[str, ...]
@@ -32,30 +32,26 @@ class Scores:
     psnr: dict[str, Tensor]
     ssim: dict[str, Tensor]
 
-    def __str__(self) -> str:
-        """A table: mean and standard deviation over the images, the best last."""
-        lines = [f"{len(self.names)} held-out images   PSNR in dB       SSIM"]
-        for name in sorted(self.psnr, key=lambda name: self.psnr[name].mean()):
-            p, s = self.psnr[name], self.ssim[name]
-            spread = f"± {p.std(correction=0):.2f}" if len(p) > 1 else ""
-            lines.append(f"{name:20s} {p.mean():6.2f} {spread:8s} {s.mean():.3f}")
-        return "\n".join(lines)
+    def __repr__(self) -> str:
+        return self.table().to_string()
 
-    __repr__ = __str__
+    def table(self):
+        """A pandas DataFrame: mean and standard deviation over the images, a row a method, the best last."""
+        import pandas
+
+        rows = {name: [p.mean(), p.std(correction=0), self.ssim[name].mean()] for name, p in self.psnr.items()}
+        table = pandas.DataFrame.from_dict(rows, "index", columns=["PSNR (dB)", "std", "SSIM"])
+        return table.astype(float).sort_values("PSNR (dB)").round(3)
 
 
-def evaluate(
-    model: nn.Module, test_set: GaussianNoiseDataset, baselines: bool = True, run: str | None = None
-) -> Scores:
+def evaluate(model: nn.Module, test_set: GaussianNoiseDataset, baselines=True, run: str | None = None) -> Scores:
     """PSNR and SSIM of the noisy images, the classical filters and a network, image by image.
 
-    model: float32 [B, C, H, W] in [0, 1] -> the same. test_set: made with fixed=True, or the figures change with its
-    epoch. The filters are given sigma, the network is not:
+    model: float32 [B, C, H, W] in [0, 1] -> the same. test_set: made with fixed=True. The filters are given sigma:
     "blur"  Gaussian blur, by the standard deviation of BLURS that is best for these very images
     "nlm"   non-local means (Buades, Coll, Morel 2005) by scikit-image
     "bm3d"  BM3D (Dabov and others 2007) where it is installed; its licence is for non-commercial use only
-    run: also write the figures into this run's scores.json. Raises ValueError for images under 11x11, for a range of
-    sigma with baselines, and for sigma 0 with `run`, of which the noisy images' PSNR is infinite.
+    run: also write the figures into this run's scores.json. ValueError for images under 11x11 or a range of sigma.
     """
     check_window(test_set.shape)
     if baselines and isinstance(test_set.sigma, tuple):
@@ -91,26 +87,24 @@ def nlm(noisy: Tensor, sigma: float) -> Tensor:
     """Non-local means of float32 [C, H, W]: h = 0.8 sigma, 5x5 patches within 13x13, scikit-image's fast mode."""
     from skimage.restoration import denoise_nl_means
 
-    image = noisy.permute(1, 2, 0).numpy()  # [H, W, C]
-    options = dict(patch_size=5, patch_distance=6, fast_mode=True, channel_axis=-1)
-    return _tensor(denoise_nl_means(image, h=0.8 * sigma, sigma=sigma, **options), image.shape)
+    options = dict(patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True, channel_axis=-1)
+    return _filtered(noisy, lambda image: denoise_nl_means(image, **options))
 
 
 def bm3d(noisy: Tensor, sigma: float) -> Tensor:
     """BM3D of float32 [C, H, W], where it is installed (pip install bm3d)."""
     from bm3d import bm3d, bm3d_rgb
 
-    image = noisy.permute(1, 2, 0).double().numpy()  # [H, W, C]
-    return _tensor((bm3d_rgb if image.shape[2] == 3 else bm3d)(image, sigma), image.shape)
+    return _filtered(noisy.double(), lambda image: (bm3d_rgb if image.shape[2] == 3 else bm3d)(image, sigma))
 
 
-def _tensor(image: np.ndarray, shape: tuple[int, ...]) -> Tensor:
-    """float32 [C, H, W] of [H, W, C], also where a filter has dropped a single channel."""
-    return torch.from_numpy(np.ascontiguousarray(image.reshape(shape).transpose(2, 0, 1), dtype=np.float32))
+def _filtered(noisy: Tensor, method) -> Tensor:
+    image = noisy.permute(1, 2, 0).numpy()  # [H, W, C], of which a filter may drop a single channel
+    result = method(image).reshape(image.shape).transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(result, dtype=np.float32))
 
 
 def _summary(per_image: dict[str, Tensor]) -> dict[str, dict]:
-    return {
-        name: dict(mean=float(x.mean()), std=float(x.std(correction=0)), images=[round(value, 3) for value in x.tolist()])
-        for name, x in per_image.items()
-    }
+    rounded = {name: [round(value, 3) for value in x.tolist()] for name, x in per_image.items()}
+    return {name: dict(mean=float(x.mean()), std=float(x.std(correction=0)), images=rounded[name])
+            for name, x in per_image.items()}  # fmt: skip

@@ -1,10 +1,4 @@
-"""The training loop: a loss between denoised and clean images, Muon and Adam, EMA weights.
-
-    for record in training_loop(model, train_set, test_set, TrainConfig(epochs=100)):
-        print(record)
-
-`fit` in train.py is this loop with a progress bar and checkpoints.
-"""
+"""The training loop: a loss, Muon and Adam, EMA weights. `fit` in train.py adds a progress bar and checkpoints."""
 
 import copy
 import math
@@ -61,10 +55,6 @@ class TrainState:
         self.params, self.ema_params = (list(m.parameters()) for m in (self.model, self.ema_model))
         self.buffers, self.ema_buffers = (list(m.buffers()) for m in (self.model, self.ema_model))
 
-    def zero_gradients(self) -> None:
-        for p in self.params:
-            p.grad = None
-
     def state_dict(self) -> dict:
         return dict(
             ema_model=self.ema_model.state_dict(), model=self.model.state_dict(), step=self.step, history=self.history,
@@ -90,10 +80,8 @@ def training_loop(
 
     A record holds epoch, train_mse (of the weights being trained, during the epoch), train_loss (if it is another),
     psnr (where the held-out images were evaluated: mean over them, dB), skipped (steps, if any) and seconds.
-    state: continue this one. Raises ValueError if a batch exceeds the set, FloatingPointError after PATIENCE steps in
-    a row without a finite gradient; such steps are not taken.
+    state: continue this one. A step without a finite gradient is not taken; FloatingPointError after PATIENCE in a row.
     """
-    check_batch_size(train_set, config)
     state = state or TrainState.new(model, config, train_set.shape)
     network, loss_fn = distributed.averaging(state.model), loss_function(config.loss)
     for epoch in range(len(state.history), config.epochs):
@@ -108,32 +96,28 @@ def training_loop(
             with autocast(device()):
                 denoised = network(noisy)
             loss = loss_fn(denoised, clean)
-            state.zero_gradients()
             (loss * weight).backward()
             if gradients_are_finite(state):
                 optimizer_step(state, config, config.epochs * len(batches))
                 update_ema(state, config)
-                sums += batch_sums(denoised, clean, loss, loss_fn, count)
+                sums += batch_sums(denoised, clean, loss, count)
             else:
                 skipped += 1
                 skip_step(state, buffers, min(PATIENCE, len(batches)))
-        copy_all(state.buffers, state.ema_buffers)  # BatchNorm's running statistics are averages already
+        for ema_buffer, buffer in zip(state.ema_buffers, state.buffers):
+            ema_buffer.copy_(buffer)  # BatchNorm's running statistics are averages already
         record = dict(epoch=epoch + 1) | epoch_means(sums, loss_fn) | (dict(skipped=skipped) if skipped else {})
-        if test_set is not None and is_evaluated(epoch + 1, config) and distributed.rank() == 0:
+        if test_set is not None and config.evaluates(epoch + 1) and distributed.rank() == 0:
             record["psnr"] = held_out_psnr(state.ema_model, test_set)
         record["seconds"] = time.perf_counter() - start
         state.history.append(record)
         yield record
 
 
-def check_batch_size(train_set: GaussianNoiseDataset, config: TrainConfig) -> None:
-    if config.batch_size > len(train_set):
-        count = len(train_set)
-        raise ValueError(f"batch_size {config.batch_size} exceeds the {count} training images; try batch_size={count}")
-
-
 def shuffled_batches(count: int, batch_size: int, key: tuple[int, int]) -> list[list[int]]:
-    """The indices 0 to count - 1 in an order that (seed, epoch) decides, batch by batch."""
+    """The indices 0 to count - 1 in an order that key decides, batch by batch; ValueError for a batch above count."""
+    if batch_size > count:
+        raise ValueError(f"batch_size {batch_size} exceeds the {count} training images; try batch_size={count}")
     order = np.random.default_rng(key).permutation(count).tolist()
     return [order[first : first + batch_size] for first in range(0, count, batch_size)]
 
@@ -149,6 +133,7 @@ def optimizer_step(state: TrainState, config: TrainConfig, steps: int) -> None:
     for optimizer in state.optimizers:
         optimizer.param_groups[0]["lr"] = factor * optimizer.defaults["lr"]
         optimizer.step()
+        optimizer.zero_grad()
 
 
 @torch.no_grad()
@@ -160,35 +145,28 @@ def update_ema(state: TrainState, config: TrainConfig) -> None:
 
 @torch.no_grad()
 def skip_step(state: TrainState, buffers: list[Tensor], patience: int) -> None:
-    """Put BatchNorm statistics back; FloatingPointError when too many steps in a row had no finite gradient."""
+    """Put BatchNorm statistics back; FloatingPointError where too many steps in a row had no finite gradient."""
     state.skipped_in_a_row += 1
     if state.skipped_in_a_row >= patience:
         raise FloatingPointError(
             f"the gradient of epoch {len(state.history) + 1} was not finite {patience} times in a row, expected a "
             "finite number; the epochs before it are kept. Lower lr and adam_lr"
         )
-    copy_all(buffers, state.buffers)
+    for optimizer in state.optimizers:
+        optimizer.zero_grad()
+    for buffer, before in zip(state.buffers, buffers):
+        buffer.copy_(before)
 
 
 @torch.no_grad()
-def copy_all(sources: list[Tensor], targets: list[Tensor]) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        target.copy_(source)
-
-
-def batch_sums(denoised: Tensor, clean: Tensor, loss: Tensor, loss_fn: Loss, count: int) -> Tensor:
+def batch_sums(denoised: Tensor, clean: Tensor, loss: Tensor, count: int) -> Tensor:
     """[squared error, loss, 1] times the images of a batch, without waiting for a GPU."""
-    error = loss if loss_fn is F.mse_loss else F.mse_loss(denoised.detach(), clean)
-    return torch.stack([error.detach(), loss.detach(), torch.ones_like(loss.detach())]) * count
+    return torch.stack([F.mse_loss(denoised, clean), loss, torch.ones_like(loss)]) * count
 
 
 def epoch_means(sums: Tensor, loss_fn: Loss) -> dict[str, float]:
     error, loss, images = distributed.total(sums).tolist()
     return dict(train_mse=error / images) | ({} if loss_fn is F.mse_loss else dict(train_loss=loss / images))
-
-
-def is_evaluated(epoch: int, config: TrainConfig) -> bool:
-    return epoch in (1, 2, 5, config.epochs) or epoch % config.evaluate_every == 0
 
 
 @contextmanager

@@ -7,11 +7,10 @@
     "ms_ssim"  1 - MS-SSIM, by as many scales as the crop holds: 5 from 176 pixels, 3 at 64, 1 under 22
     "mix"      0.84 (1 - MS-SSIM) + 0.16 L1; "mix:0.025" with another weight
 
-Mix is the best loss of Zhao, Gallo, Frosio and Kautz (IEEE Transactions on Computational Imaging 3(1), 2017). There L1 is
-weighted by the Gaussian of the coarsest scale around a patch's centre; summed over all centres those weights are one.
-Each takes denoised and clean, float32 [B, C, H, W] in [0, 1], and returns a scalar: 0 for equal images, positive else.
-SSIM's window is put around every pixel, the image mirrored at its border: crops would hardly be trained there otherwise,
-which cost 1.2 dB (PROGRESS.md). The structural ones need at least 11x11 pixels.
+Mix is the best loss of Zhao, Gallo, Frosio and Kautz (IEEE Transactions on Computational Imaging 3(1), 2017); their L1
+has Gaussian weights around a patch's centre, which sum to one over all centres. Each takes denoised and clean, float32
+[B, C, H, W] in [0, 1], and returns a scalar, 0 for equal images. The structural ones need 11x11 pixels and mirror the
+image at its border: crops would hardly be trained there otherwise, which cost 1.2 dB (PROGRESS.md).
 """
 
 from collections.abc import Callable
@@ -27,7 +26,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def psnr_loss(denoised: Tensor, clean: Tensor) -> Tensor:
-    """PSNR with its sign turned and its pole filled in; under an error of 0.8/255 it turns into MSE."""
     return torch.log1p((denoised - clean).square().mean(dim=(1, 2, 3)) / 1e-5).mean()
 
 

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src.files import described
+
 MAX_PSNR = 100.0  # dB, of equal images too: a mean or a record cannot hold infinity
 WINDOW = 11  # side in pixels of SSIM's window
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of MS-SSIM, finest scale first
@@ -14,7 +16,7 @@ def psnr(image: Tensor, clean: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, -10 * log10(mean((image - clean)^2)), at most MAX_PSNR.
 
     image, clean: float [B, C, H, W], clean in [0, 1]; image is not clamped. Returns float32 [B]: average these, not the
-    squared errors. ValueError for shapes that differ ([C, H, W] would broadcast), integers, or a range of 0 to 255.
+    squared errors. ValueError for shapes that differ, integers, or a range of 0 to 255.
     """
     _check(image, clean)
     error = (image.double() - clean.double()).square().mean(dim=(1, 2, 3))
@@ -28,9 +30,9 @@ def ssim(image: Tensor, clean: Tensor) -> Tensor:
 
         SSIM = (2 m1 m2 + C1) (2 cov + C2) / ((m1^2 + m2^2 + C1) (v1 + v2 + C2)),  C1 = 0.01^2, C2 = 0.03^2,
 
-    averaged over the pixels whose window lies inside the image, and over channels: scikit-image's structural_similarity
-    with gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, to about 1e-6.
-    image, clean: float [B, C, H, W] in [0, 1], at least 11x11. Returns float32 [B].
+    averaged over channels and the pixels whose window lies inside the image. Equal to scikit-image's with
+    gaussian_weights=True, sigma=1.5, use_sample_covariance=False to about 1e-6. image, clean: float [B, C, H, W] in
+    [0, 1], at least 11x11. Returns float32 [B].
     """
     _check(image, clean)
     check_window(image.shape)
@@ -41,24 +43,18 @@ def ssim(image: Tensor, clean: Tensor) -> Tensor:
 def ms_ssim(image: Tensor, clean: Tensor) -> Tensor:
     """SSIM over several scales (Wang, Simoncelli, Bovik 2003), 1 for equal images.
 
-    prod_j s_j^w_j * S^w_M, with s_j the mean contrast-and-structure factor at scale j and S the mean SSIM at the
-    coarsest; a scale is the one before it averaged over 2x2 pixels. Images under 176 pixels hold SSIM's window at fewer
-    than five scales: those there are are used, their weights divided by their sum. Factors below FLOOR are bent up
-    to stay positive. image, clean: float [B, C, H, W] in [0, 1], at least 11x11. Returns float32 [B].
+    prod_j s_j^w_j * S^w_M, with s_j the mean contrast-and-structure factor at scale j (each averaged over 2x2 pixels of
+    the one before) and S the mean SSIM at the coarsest. Images under 176 pixels have fewer than five scales; the
+    weights are divided by their sum. image, clean: float [B, C, H, W] in [0, 1], at least 11x11. Returns float32 [B].
     """
     _check(image, clean)
     check_window(image.shape)
     return ms_ssim_of(image.double(), clean.double()).float()
 
 
-def scales(shape: tuple[int, ...]) -> int:
-    """How many scales of MS-SSIM, five at most, still hold an 11x11 window; [..., H, W] of at least 11x11."""
-    return min(len(SCALE_WEIGHTS), int(min(shape[-2:]) // WINDOW).bit_length())
-
-
 def ms_ssim_of(x: Tensor, y: Tensor, mirrored: bool = False) -> Tensor:
     """MS-SSIM [B] in the precision of its float arguments [B, C, H, W], with a gradient."""
-    weights = SCALE_WEIGHTS[: scales(x.shape)]
+    weights = SCALE_WEIGHTS[: int(min(x.shape[2:]) // WINDOW).bit_length()]  # scales that hold an 11x11 window
     product = 1.0
     for scale, weight in enumerate(weights, start=1):
         luminance, contrast = ssim_factors(x, y, mirrored)
@@ -108,9 +104,6 @@ def _positive(x: Tensor) -> Tensor:
 
 def _check(image: Tensor, clean: Tensor) -> None:
     floats = image.is_floating_point() and clean.is_floating_point()
-    if image.shape != clean.shape or image.ndim != 4 or not floats:
-        got = f"{image.dtype} {list(image.shape)} and {clean.dtype} {list(clean.shape)}"
-        raise ValueError(f"expected two float [B, C, H, W] of one shape, got {got}; one image needs image[None]")
-    low, high = (float(edge) for edge in torch.aminmax(clean)) if clean.numel() else (0, 1)
-    if low < 0 or high > 1:
-        raise ValueError(f"clean must be in [0, 1], got {low:g} to {high:g}; did you mean image / 255 and clean / 255?")
+    if image.shape != clean.shape or image.ndim != 4 or not floats or not ((clean >= 0) & (clean <= 1)).all():
+        expected = "expected two float [B, C, H, W] of one shape, the second in [0, 1]"
+        raise ValueError(f"{expected}, got {described(image)} and {described(clean)}; try image[None], or x / 255")

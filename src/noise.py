@@ -1,11 +1,4 @@
-"""Gaussian noise, and the data set of (noisy, clean) pairs that it makes of images.
-
-noisy = clean + sigma * n, n normal with mean 0 and standard deviation 1 (additive white Gaussian noise). An image with
-this noise alone has PSNR = -20 * log10(sigma) dB.
-"""
-
-import argparse
-from fractions import Fraction
+"""Gaussian noise: noisy = clean + sigma * normal(0, 1), whose PSNR is -20 * log10(sigma) dB."""
 
 import numpy as np
 import torch
@@ -27,36 +20,26 @@ def check_sigma(sigma: float | tuple[float, float]) -> float | tuple[float, floa
     try:
         value = float(sigma)
     except (TypeError, ValueError):
-        raise ValueError(f"sigma must be a number in [0, 1], got {sigma!r}; 0.2 is 51/255") from None
+        value = float("nan")
     if not 0 <= value <= 1:
-        hint = f"did you mean {value:g}/255?" if 1 < value <= 255 else "0.2 is 51/255"
-        raise ValueError(f"sigma must be in [0, 1], the unit of the images, got {value:g}; {hint}")
+        raise ValueError(f"sigma must be in [0, 1], the unit of the images, got {sigma!r}; 8-bit levels need / 255")
     return value
-
-
-def number(text: str) -> float:
-    """A command line's number: 0.1, or 25/255."""
-    try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise argparse.ArgumentTypeError(f"must be a number or a fraction such as 25/255, got {text!r}") from None
 
 
 class GaussianNoiseDataset(Dataset):
     """Pairs (noisy, clean), float32 [C, H, W]; noisy = clean + sigma * normal(0, 1).
 
     images     an ImageSet, or a float tensor [N, C, H, W] in [0, 1] (kept as 8 bits)
-    sigma      standard deviation of the noise in [0, 1]: 0.2 is 51/255. (lowest, highest): drawn evenly from this range
-               for each pair, to train a blind network
+    sigma      standard deviation of the noise: 0.2 is 51/255. (lowest, highest): drawn evenly for each pair
     seed       of the noise, a whole number >= 0
     fixed      True: the same noise at every epoch, for held-out images. False: fresh noise
-    clip       True: noisy is clipped to [0, 1], as a camera would; the noise is then not Gaussian near black and white
+    clip       True: noisy is clipped to [0, 1], so its noise is not Gaussian near black and white
     crop_size  side in pixels of a random square, at most H and W; None: the whole image
     augment    True: one of the eight flips and quarter turns at random, before the noise is added
 
     Everything random about a pair is a function of (seed, epoch, index) alone: not of the batch size, the order, the
-    number of workers or processes, or any global generator. `set_epoch` sets the epoch, as `training_loop` does before
-    each; a loop of your own must, or the noise is the same every epoch. Raises ValueError for wrong arguments.
+    number of workers, or any global generator. `training_loop` calls `set_epoch` before each epoch; a loop of your own
+    must, or the noise is the same every epoch. Raises ValueError for wrong arguments.
     """
 
     def __init__(
@@ -93,7 +76,6 @@ class GaussianNoiseDataset(Dataset):
         return (channels, height, width) if self.crop_size is None else (channels, self.crop_size, self.crop_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the noise, crops and turns of this epoch (a whole number >= 0) from here on."""
         self.epoch = whole_number("epoch", epoch)  # -1 would be the noise of fixed=True
 
     def __len__(self) -> int:
@@ -102,10 +84,6 @@ class GaussianNoiseDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         noisy, clean = self.batch([index])
         return noisy[0], clean[0]
-
-    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
-        """A batch in one call: what torch's DataLoader asks for when a data set offers it."""
-        return list(zip(*self.batch(indices)))
 
     def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         """(noisy, clean), each float32 [B, C, H, W] on the CPU; negative indices count from the end."""
@@ -127,7 +105,7 @@ class GaussianNoiseDataset(Dataset):
         noisy += clean
 
     def rng(self, index: int) -> np.random.Generator:
-        """The pair's own generator: numpy hashes the three numbers into a stream."""
+        """Of pair `index`: numpy hashes the three numbers into a stream."""
         return np.random.default_rng([self.seed, 0 if self.fixed else 1 + self.epoch, index])
 
     def transform(self, index: int, image: np.ndarray) -> np.ndarray:
@@ -146,7 +124,6 @@ class GaussianNoiseDataset(Dataset):
         return image
 
     def crop(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-        """A random square of crop_size."""
         return random_square(rng, image, self.crop_size)
 
 

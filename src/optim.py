@@ -26,8 +26,7 @@ def learning_rate_factor(config, step: int, steps: int) -> float:
 def ema_exponent(relative_std: float) -> float:
     """The power g of an average of weights, weighted by step^g, whose standard deviation is relative_std of its length.
 
-    Karras and others 2024 (arXiv 2312.02696, section 3.1) give it as sqrt((g + 1) / (g + 3)) / (g + 2), which falls as
-    g grows: solved by halving.
+    Karras and others 2024 (arXiv 2312.02696) give it as sqrt((g + 1) / (g + 3)) / (g + 2): solved by halving.
     """
     low, high = 0.0, 1e6
     for _ in range(60):
@@ -39,9 +38,8 @@ def ema_exponent(relative_std: float) -> float:
 def orthogonalise(matrices: Tensor, steps: int = 4) -> Tensor:
     """About U V^T of each matrix U S V^T: singular values come out mostly between 0.6 and 1.3.
 
-    matrices: float [N, R, C]. Returns float32 [N, R, C]. Newton-Schulz iteration with Jordan's quintic, for every
-    singular value x -> 3.4445 x - 4.775 x^3 + 2.0315 x^5, steep at 0: values below about a hundredth of the norm need
-    more steps. In bfloat16, whose rounding does not matter here, where that is fast.
+    matrices: float [N, R, C]. Returns float32 [N, R, C]. Newton-Schulz iteration with Jordan's quintic, for each
+    singular value x -> 3.4445 x - 4.775 x^3 + 2.0315 x^5, in bfloat16, whose rounding is harmless here, where fast.
     """
     x = matrices.to(precision(matrices.device))
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -57,10 +55,10 @@ class Muon(torch.optim.Optimizer):
     """Step each weight by -lr * 0.2 * sqrt(max(R, C)) * orthogonalise(momentum), R x C its matrix.
 
     A convolution's weight is a matrix [C_out, C_in * 3 * 3]. Adam scales each of its numbers alone; Muon replaces the
-    momentum G = U S V^T by U V^T, so that every direction of the matrix moves equally far, the rare ones too (Jordan and
-    others 2024, kellerjordan.github.io/posts/muon). The factor 0.2 * sqrt(...) gives the step Adam's typical size (Liu
-    and others 2025, arXiv 2502.16982). One epoch with it gains about what three with Adam do (PROGRESS.md).
-    params: weights of 2 or more dimensions, the first one the rows. momentum: Nesterov's, a running mean of gradients.
+    momentum G = U S V^T by U V^T, so that every direction of the matrix moves equally far (Jordan and others 2024,
+    kellerjordan.github.io/posts/muon). The factor 0.2 * sqrt(...) gives steps of Adam's size (Liu and others 2025,
+    arXiv 2502.16982). One epoch with it gains about what three with Adam do (PROGRESS.md).
+    params: weights of 2 or more dimensions, the first one the rows. momentum: Nesterov's.
     """
 
     def __init__(self, params, lr: float, momentum: float = 0.95):
@@ -69,8 +67,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            # weights of one shape together: one chain of products instead of many small ones
-            by_shape: dict[tuple, list] = {}
+            by_shape: dict[tuple, list] = {}  # one chain of products for all weights of a shape
             for p in group["params"]:
                 if p.grad is not None:
                     by_shape.setdefault(tuple(p.shape), []).append(p)

@@ -29,8 +29,8 @@ from PIL import Image
 
 from src.checkpoint import folder as run_folder
 from src.checkpoint import write_text
-from src.images import ROOT
 from src.image_files import reason
+from src.images import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
 

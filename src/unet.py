@@ -1,4 +1,4 @@
-"""The UNet: a contracting path, an expanding path, and a skip connection at each level (Ronneberger and others 2015)."""
+"""The UNet: a contracting and an expanding path, joined by skips at each level (Ronneberger and others 2015)."""
 
 from contextlib import contextmanager
 from itertools import pairwise
@@ -27,10 +27,10 @@ class ResidualBlock(nn.Module):
 class UNet(nn.Module):
     """Predict the noise and subtract it: float [B, channels, H, W] of any size from 1x1 up -> the same, not clamped.
 
-    channels: 3 for RGB, 1 for grey. widths: channels of each level, finest first. blocks: residual blocks a level
-    and path; the finest level has none on the way down (they took an eighth of the time and gained nothing).
-    seed: of the initial weights. The last convolution starts at zero, so an untrained network returns its input.
-    stride: the input is padded to a multiple of it. receptive_radius: how far an output pixel sees, in pixels.
+    channels: 3 for RGB, 1 for grey. widths: channels of each level, finest first. blocks: residual blocks a level and
+    path; the finest level has none on the way down (they took an eighth of the time and gained nothing). seed: of the
+    initial weights. The last convolution starts at zero: an untrained network returns its input. The input is padded to
+    a multiple of `stride`; an output pixel sees `receptive_radius` pixels far.
     """
 
     def __init__(self, channels: int = 3, widths: tuple[int, ...] = (24, 48, 96, 128), blocks: int = 1, seed: int = 0):
@@ -48,8 +48,7 @@ class UNet(nn.Module):
             self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
             self.decoder = nn.ModuleList(stage(a, blocks) for a, _ in steps)
             self.tail = nn.Conv2d(widths[0], channels, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        [nn.init.zeros_(p) for p in self.tail.parameters()]
 
     def forward(self, noisy: Tensor) -> Tensor:
         padded = pad_to_multiple(check_input(noisy, self.head), self.stride)
@@ -89,13 +88,12 @@ def check_input(noisy: Tensor, first: nn.Conv2d) -> Tensor:
 
 def pad_to_multiple(noisy: Tensor, multiple: int) -> Tensor:
     """[B, C, H, W] with its right and lower border repeated up to the next multiple of both sides."""
-    padding = (0, -noisy.shape[3] % multiple, 0, -noisy.shape[2] % multiple)
-    return F.pad(noisy, padding, mode="replicate") if any(padding) else noisy
+    return F.pad(noisy, (0, -noisy.shape[3] % multiple, 0, -noisy.shape[2] % multiple), mode="replicate")
 
 
 @contextmanager
 def seeded(seed: int):
-    """Initial weights from this seed; the global generator is neither read nor moved."""
+    """Initial weights from this seed, without reading or moving the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

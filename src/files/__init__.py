@@ -1,11 +1,13 @@
 """What every command and every file written needs: atomic writes, errors of one line, whole numbers."""
 
+import argparse
 import contextlib
 import json
 import numbers
 import os
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]  # the project's folder
@@ -22,6 +24,14 @@ def one_line(error: BaseException) -> str:
     return " ".join(printable(error).split())[:300] or type(error).__name__
 
 
+def described(x: object) -> str:
+    """What a value is, for an error: type, shape and range of a tensor, else the class."""
+    if not hasattr(x, "dtype"):
+        return type(x).__name__
+    edges = f", {float(x.min()):g} to {float(x.max()):g}" if 0 not in x.shape and "complex" not in str(x.dtype) else ""
+    return f"{x.dtype} {list(x.shape)}{edges}"
+
+
 def whole_number(name: str, value: object, least: int = 0, most: int | None = None, fix: str = "") -> int:
     """value as an int; ValueError unless it is one (numpy's count, True does not) from `least` to `most`."""
     number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -29,6 +39,22 @@ def whole_number(name: str, value: object, least: int = 0, most: int | None = No
         expected = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be a whole number {expected}, got {value!r}; {fix or f'try {name}={least}'}")
     return int(value)
+
+
+def number(text: str) -> float:
+    """A command line's number: 0.1, or 25/255."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise argparse.ArgumentTypeError(f"must be a number or a fraction such as 25/255, got {text!r}") from None
+
+
+def find_folder(folder: str | Path) -> Path:
+    """A relative folder is taken from the working directory if it exists there, else from the project's root."""
+    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
+        raise ValueError(f"folder must be a path, got {folder!r}; try folder='data/finger_numbers'")
+    path = Path(os.path.expanduser(folder))
+    return path if os.path.exists(path) else ROOT / path
 
 
 @contextlib.contextmanager

@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from src.files import one_line, printable, say
+from src.files import one_line, printable, say, whole_number
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow goes by content, and may start programs for others (EPS)
@@ -94,7 +95,8 @@ def read_groups(path: Path, names: tuple[str, ...]) -> tuple[str, ...]:
     bad = next((row for row in rows if len(row) != 2 or not all(row)), None)
     groups = dict(rows) if bad is None else {}
     problems = [f"begins with {header}"] * (header != ["file", "group"]) + [f"has the row {bad}"] * (bad is not None)
-    problems += [f"names {name} twice" for name in Counter(name for name, _ in rows) - Counter(groups.keys())] if groups else []
+    repeated = Counter(row[0] for row in rows if row) - Counter(groups.keys()) if groups else ()
+    problems += [f"names {name} twice" for name in repeated]
     problems += [f"misses {name}" for name in names if name not in groups]
     problems += [f"names {name}, which is not there" for name in sorted(groups.keys() - set(names))]
     if problems:
@@ -220,3 +222,20 @@ def _decode_each(folder: Path, names: tuple[str, ...], size: int | None, channel
         bar = tqdm(pool.map(work, range(len(names))), f"reading {title}", len(names), leave=False, file=sys.stdout,
                    bar_format="{desc}: {n_fmt}/{total_fmt} |{bar:30}|")  # fmt: skip
         return list(bar)
+
+
+def read_folder(folder: Path, size: int | None, channels: int, cache: Path):
+    """(pixels, names, groups, digests) of a folder, from the cache where its files are those of then."""
+    size = size if size is None else whole_number("size", size, 1, 1 << 14, "try size=128")
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}; try channels=3")
+    files = list_images(folder)
+    names = tuple(name for name, *_ in files)
+    groups = read_groups(folder / "groups.csv", names)
+    place, stamp = [str(folder.resolve()), size, int(channels)], [files, PIL.__version__]  # decoders differ
+    entry = cache / "-".join(hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16] for part in (place, stamp))
+    found = read_cache(entry)
+    if found is None:
+        decoded = decode_into_cache(folder, names, size, int(channels), entry)
+        found = read_cache(entry) or decoded  # mapped copy-on-write, where the cache could be written
+    return found[0], names, groups, tuple(found[1])

@@ -1,4 +1,8 @@
-"""Hashes of a user's own networks and losses by what decides them: parameters, attributes and code."""
+"""A run's fingerprint: what decides its weights, as plain numbers and strings, and nothing else.
+
+Networks and losses of this package are named with their settings. Those of a user are hashed by what decides them:
+initial weights, attributes and code. What cannot be told from another is refused.
+"""
 
 import hashlib
 import types
@@ -8,6 +12,35 @@ import torch
 from torch import Tensor, nn
 
 PLAIN = (str, int, float, bool, bytes, type(None))
+
+
+def network_fingerprint(model: nn.Module) -> dict:
+    """{"class": "src.unet.UNet", **config} for ours; for others hashes of initial weights, attributes and code.
+
+    The hash of the initial weights is kept on the model, so that a trained one still names what it started from.
+    """
+    name = f"{type(model).__module__}.{type(model).__qualname__}"
+    if name.startswith("src.") and hasattr(model, "config"):
+        return {"class": name, **model.config}
+    if not hasattr(model, "initial_weights_sha256"):
+        model.initial_weights_sha256 = weights_sha256(model.state_dict())
+    return {"class": name, "initial_weights": model.initial_weights_sha256, "code": content_sha256(model)}
+
+
+def loss_fingerprint(loss) -> object:
+    """A loss's name, or for one of the user's own a name and the hash of its code."""
+    if isinstance(loss, str):
+        return loss
+    return {"name": getattr(loss, "__qualname__", type(loss).__qualname__), "code": content_sha256(loss)}
+
+
+def differences(stored: object, wanted: object, path: str = "") -> list[str]:
+    """A line for each field in which two fingerprints differ."""
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        names = [*stored, *(name for name in wanted if name not in stored)]
+        pairs = [(f"{path}.{name}" if path else name, stored.get(name), wanted.get(name)) for name in names]
+        return [line for name, a, b in pairs for line in differences(a, b, name)]
+    return [] if stored == wanted else [f"{path} is {stored}, not {wanted}"]
 
 
 def weights_sha256(weights: dict[str, Tensor]) -> str:
@@ -45,7 +78,7 @@ def _described(value: object) -> object:
     if isinstance(value, (torch.dtype, torch.device, types.ModuleType, type, types.BuiltinFunctionType)):
         return getattr(value, "__qualname__", getattr(value, "__name__", str(value)))
     if isinstance(value, (tuple, list, set, frozenset)):
-        return [_described(item) for item in (sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value)]
+        return [_described(item) for item in (value if isinstance(value, (tuple, list)) else sorted(value, key=repr))]
     if isinstance(value, dict):
         return [[_described(key), _described(item)] for key, item in value.items()]
     if torch.is_tensor(value):
@@ -76,4 +109,5 @@ def _code(function: types.FunctionType) -> list:
 
 
 def _code_object(code: types.CodeType) -> list:
-    return [code.co_code, code.co_names, [_code_object(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]]
+    constants = [_code_object(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    return [code.co_code, code.co_names, constants]
