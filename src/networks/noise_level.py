@@ -1,55 +1,101 @@
-"""How much noise a picture holds, told from the picture alone."""
+"""The noise level as an input: its estimate from the image alone, and a UNet that works in units of it."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-SCALES = {torch.uint8: 255, torch.uint16: 65535}  # what 1.0 is in pictures of whole numbers
-SIDE, STEP, QUIET = 16, 8, 0.02  # pixels, pixels, share of the blocks that are believed
-LOW = 0.8345  # where that share of the blocks of pure noise of deviation 1 lies (tests/test_estimate.py)
-GRAIN = 0.45 / 255  # what is left of a photo in its quietest blocks, whatever sigma: seen on CBSD68, BSD68 and Set12
+from src.noise import GaussianNoiseDataset
+from src.unet import UNet, check_input
+
+SCALES = {torch.uint8: 255, torch.uint16: 65535}  # what 1.0 is in images of whole numbers
+BLOCK, STEP, QUIETEST = 16, 8, 0.02  # side and distance of the blocks in pixels, fraction of them that is believed
+QUANTILE = 0.8345  # of sigma 1: where that fraction of the blocks of pure noise lies (tests/test_noise_level.py)
+PHOTO_FLOOR = 0.45 / 255  # what photos without noise have in their quietest blocks: CBSD68, BSD68, Set12
 STRIP = 128  # rows at a time, so that memory does not grow with the height; a multiple of STEP
+REFERENCE, SMALLEST = 25 / 255, 2 / 255  # the sigma that a normalised network sees, and the smallest it is scaled from
 
 
 @torch.no_grad()
 def estimate_sigma(images: Tensor) -> Tensor:
-    """The deviation of white Gaussian noise in each picture, float32 [B], in [0, 1] units.
+    """Standard deviation of white Gaussian noise in each image, float32 [B], in [0, 1] units.
 
-    images: float [B, C, H, W] in [0, 1] but for the noise, or uint8 or uint16 in their whole range.
+    images: float [B, C, H, W] in [0, 1] but for the noise, or uint8 or uint16 in their whole range. Second differences
+    along both sides remove edges and slopes and leave six times the noise (Immerkaer, Computer Vision and Image
+    Understanding 64(2), 1996). Texture is left as well, so they are taken in blocks of 16x16 and the quietest 2 % of
+    those count, of the blocks with least clipping at 0 and 1, where the noise is gone.
 
-    A second difference along both sides takes edges and slopes out of the picture and leaves the noise, six times as
-    strong (Immerkaer, Computer Vision and Image Understanding 64(2), 1996). Its mean over the whole would still hold
-    the texture, so it is taken in blocks of 16x16 and the quietest of them are believed: most photos have a smooth
-    place. Where noise was clipped at 0 or 1 it is gone, so only the blocks count that touch these least.
-
-    Within 3.5 % (root mean square) on the field's test sets at sigma 15 of 255, 2 % from 25 up. Too high by up to a
-    fifth in pictures of less than 64 pixels a side and where all is texture; under 18 pixels the whole picture is the
-    block, and under 3 the figure is 0. Of noise that is not white and equal everywhere, a JPEG's or a camera's, it
-    tells the quietest.
-
-    Raises ValueError for a tensor of another shape.
+    Root mean square error 3.5 % at sigma 15/255 and 2 % from 25/255 on CBSD68, BSD68 and Set12. Up to a fifth too high
+    below 64 pixels a side or where everything is texture; below 18 pixels the whole image is one block; below 3 the
+    result is 0. For noise that varies over the image it gives the quietest part. Raises ValueError for another shape.
     """
     if images.ndim != 4:
-        raise ValueError(f"images must be [B, C, H, W], got {list(images.shape)}; one picture needs image[None]")
-    figures = [_estimate(image) for image in images]
-    return torch.stack(figures) if figures else torch.zeros(0, device=images.device)
+        raise ValueError(f"images must be [B, C, H, W], got {list(images.shape)}; one image needs image[None]")
+    return torch.stack([_estimate(image) for image in images]) if len(images) else torch.zeros(0, device=images.device)
 
 
 def _estimate(image: Tensor) -> Tensor:
     height, width = image.shape[1:]
     if min(height, width) < 3:
         return torch.zeros((), device=image.device)
-    small = min(height, width) < SIDE + 2
-    side = (height - 2, width - 2) if small else (SIDE, SIDE)
-    squares, shares = [], []
-    for top in range(0, height - 1 - side[0], STRIP):
-        rows = image[:, top : top + STRIP - STEP + side[0] + 2].float() / SCALES.get(image.dtype, 1)
+    small = min(height, width) < BLOCK + 2
+    block = (height - 2, width - 2) if small else (BLOCK, BLOCK)
+    variances, clipped = [], []
+    for top in range(0, height - 1 - block[0], STRIP):
+        rows = image[:, top : top + STRIP - STEP + block[0] + 2].float() / SCALES.get(image.dtype, 1)
         noise = rows.diff(n=2, dim=1).diff(n=2, dim=2) / 6
-        clipped = ((rows == 0) | (rows == 1)).float()[:, 1:-1, 1:-1]
-        squares.append(F.avg_pool2d(noise.square(), side, STEP).flatten())
-        shares.append(F.avg_pool2d(clipped, side, STEP).flatten())
-    squares, shares = torch.cat(squares), torch.cat(shares)
-    count = max(1, round(QUIET * len(squares)))
-    squares = squares[shares <= shares.kthvalue(count).values.clamp(min=0.02)]
-    quiet = squares.mean() if small else squares.kthvalue(max(1, round(QUIET * len(squares)))).values / LOW**2
-    return (quiet.sqrt() - GRAIN).clamp(min=0)
+        at_limit = ((rows == 0) | (rows == 1)).float()[:, 1:-1, 1:-1]
+        variances.append(F.avg_pool2d(noise.square(), block, STEP).flatten())
+        clipped.append(F.avg_pool2d(at_limit, block, STEP).flatten())
+    variances, clipped = torch.cat(variances), torch.cat(clipped)
+    variances = variances[clipped <= _quietest(clipped).clamp(min=0.02)]
+    variance = variances.mean() if small else _quietest(variances) / QUANTILE**2
+    return (variance.sqrt() - PHOTO_FLOOR).clamp(min=0)
+
+
+def _quietest(x: Tensor) -> Tensor:
+    return x.kthvalue(max(1, round(QUIETEST * len(x)))).values
+
+
+class NoiseLevelNormalised(nn.Module):
+    """A UNet in units of the noise: one network is a specialist of every sigma, as only the contrast varies.
+
+    Its UNet sees 0.5 + (noisy - 0.5) * (25/255) / sigma, and the noise it predicts is scaled back. Takes float
+    [B, C + 1, H, W] with sigma in [0, 1] as last channel (see `with_sigma_channel`), or [B, C, H, W], whose sigma is
+    estimated; returns [B, C, H, W]. A sigma below 2/255 counts as 2/255.
+    unet: a UNet, or the config of one. Train on a `SigmaChannelDataset`.
+    """
+
+    def __init__(self, unet: UNet | dict):
+        super().__init__()
+        self.unet = unet if isinstance(unet, UNet) else UNet(**unet)
+        self.config = dict(unet=self.unet.config)
+        self.stride, self.receptive_radius = self.unet.stride, self.unet.receptive_radius
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        channels = self.unet.config["channels"]
+        if noisy.ndim == 4 and noisy.shape[1] == channels + 1:
+            noisy, sigma = noisy[:, :channels], noisy[:, channels:, :1, :1]
+        else:
+            check_input(noisy, self.unet.head)
+            sigma = estimate_sigma(noisy).reshape(-1, 1, 1, 1)
+        gain = REFERENCE / sigma.to(noisy).clamp(min=SMALLEST)  # [B, 1, 1, 1]
+        scaled = 0.5 + (noisy - 0.5) * gain
+        return noisy + (self.unet(scaled) - scaled) / gain
+
+
+def with_sigma_channel(noisy: Tensor, sigma: float | Tensor) -> Tensor:
+    """float [B, C, H, W] -> [B, C + 1, H, W] with a last channel of sigma, one number or one for each image."""
+    sigma = torch.as_tensor(sigma, dtype=noisy.dtype, device=noisy.device).reshape(-1, 1, 1, 1)
+    return torch.cat([noisy, sigma.expand(len(noisy), 1, *noisy.shape[2:])], dim=1)
+
+
+class SigmaChannelDataset(GaussianNoiseDataset):
+    """Pairs whose noisy image has the standard deviation of its own noise as a further channel: [C + 1, H, W]."""
+
+    @property
+    def config(self) -> dict:
+        return super().config | dict(kind="sigma channel")
+
+    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        noisy, clean = super().batch(indices)
+        return with_sigma_channel(noisy, (noisy - clean).std(dim=(1, 2, 3), correction=0)), clean
