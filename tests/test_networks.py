@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from src.config import TrainConfig
 from src.fingerprint import network_fingerprint
-from src.loop import TrainConfig, training_loop
+from src.loop import training_loop
 from src.networks import (
     Autoencoder,
     BatchNormUNet,

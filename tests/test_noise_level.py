@@ -5,7 +5,8 @@ import pytest
 import torch
 from skimage import data
 
-from src.loop import TrainConfig, training_loop
+from src.config import TrainConfig
+from src.loop import training_loop
 from src.networks import NoiseLevelNormalised, SigmaChannelDataset, estimate_sigma, noise_level
 from src.networks.noise_level import with_sigma_channel
 from src.noise import GaussianNoiseDataset
