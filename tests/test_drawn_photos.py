@@ -9,7 +9,7 @@ from skimage import data
 from src import load_images
 from src.datasets.drawn_photos import draw_photo, make, outdoors
 
-EXPECTED = "32005873e0576612bf81f6d3eaac9b938627af9190bfeea01d2fcf48d601810b"  # of the pictures of VERSION 1
+EXPECTED = "32005873e0576612bf81f6d3eaac9b938627af9190bfeea01d2fcf48d601810b"  # of the images of VERSION 1
 
 
 def photos(count=12, size=96, seed=3):
@@ -18,10 +18,10 @@ def photos(count=12, size=96, seed=3):
 
 def test_the_same_seed_gives_these_bytes():
     drawn = b"".join(image.tobytes() for image in photos())
-    assert hashlib.sha256(drawn).hexdigest() == EXPECTED, "raise VERSION with the pictures"
+    assert hashlib.sha256(drawn).hexdigest() == EXPECTED, "raise VERSION with the images"
 
 
-def test_pictures_differ_and_fill_their_range():
+def test_images_differ_and_fill_their_range():
     drawn = np.stack(photos())
     assert drawn.shape == (12, 96, 96, 3) and drawn.dtype == np.uint8
     assert len({image.tobytes() for image in drawn}) == 12
@@ -47,7 +47,7 @@ def chroma(image):
 
 
 def test_statistics_beside_photographs():
-    """A natural picture's power falls about as 1/f^2 (Field 1987), and its edges are mostly in the brightness."""
+    """The power of a natural image falls about as 1/f^2 (Field 1987), and its edges are mostly in the brightness."""
     real = [data.astronaut()[50:], data.chelsea()[40:, 60:], data.coffee()[100:, 100:], data.rocket()[:, 200:]]
     drawn = photos(24)
     assert abs(np.mean([*map(spectrum, drawn)]) - np.mean([*map(spectrum, real)])) < 0.8
@@ -55,7 +55,7 @@ def test_statistics_beside_photographs():
 
 
 def test_outdoors_has_a_smooth_sky_over_a_rough_ground():
-    """The differences of neighbours, over 16 pictures: the highest rows against the lowest."""
+    """The differences of neighbours, over 16 images: the highest rows against the lowest."""
     images = [outdoors(np.random.default_rng(i), 96, 1.0).astype(float) for i in range(16)]
     rough = lambda rows: np.mean([np.abs(np.diff(image[rows], axis=1)).mean() for image in images])  # noqa: E731
     assert rough(slice(0, 12)) < 0.6 * rough(slice(84, 96))

@@ -1,11 +1,11 @@
-"""The pictures that the shipped denoiser is trained on: drawn, with the statistics of photographs, no photo used.
+"""Drawn photos: images with the statistics of photos, which the shipped denoiser is trained on. No photo is used.
 
-    python -m src.data drawn_photos        # writes data/drawn_photos/00000.png ..., 2,000 pictures
+    python -m src.datasets drawn_photos        # writes data/drawn_photos/00000.png ..., 2,000 images
 
-scenes.py piles up things; here are the outdoors and the camera, each of which was measured (PROGRESS.md): things
-closer by and more of one surface, textures of all kinds of roughness, colours as pale as they mostly are, and the
-colour blurred where the brightness is not, as by demosaicing and JPEG.
-The same seed gives the same bytes on every machine: see src/textures.py for the rules that ensure it.
+scenes.py piles up objects. Here are landscapes and the camera: closer objects, more area of one surface,
+textures of every roughness, pale colours, and colour that is blurred where brightness is not, as by demosaicing
+and JPEG. Each was measured (PROGRESS.md).
+The same seed gives the same bytes on every machine: see textures.py for the rules that ensure it.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from src.datasets.drawn_set import check, draw_set, save
+from src.datasets.drawn_set import draw_set, save_png
 from src.datasets.scenes import Painter, draw_scene, finished
 from src.datasets.textures import (
     CLOUD,
@@ -31,16 +31,15 @@ from src.datasets.textures import (
     uniform,
     window,
 )
+from src.files import whole_number
 
 VERSION = 1  # raise it whenever a change alters a pixel
 
 
 def draw_photo(rng, size=256):
-    """One picture. Args: rng, np.random.Generator; size, side in pixels, 16 to 512. Returns uint8 [size, size, 3]."""
-    if int(size) != size or not 16 <= size <= TILE:
-        raise ValueError(f"size must be a whole number of pixels from 16 to {TILE}, got {size}; try size=256")
-    size = int(size)
-    # The nearer a thing, the larger it is and the less detail it has: most pictures are enlarged parts of scenes.
+    """One image, uint8 [size, size, 3]. Args: rng, np.random.Generator; size, side in pixels, 16 to 512."""
+    size = whole_number("size", size, 16, TILE)
+    # A closer object is larger and has less detail: most images are enlarged parts of scenes.
     zoom = 1 + 1.5 * rng.random() * rng.random() if rng.random() < 0.7 else 1.0
     drawn, texture = max(16, round(size / zoom)), 1.1 * rng.random()
     image = outdoors(rng, drawn, texture) if rng.random() < 0.3 else draw_scene(rng, drawn, texture=texture)
@@ -104,7 +103,7 @@ def strokes(canvas, y):
 
 
 def grained(rng, image):
-    """Fine textures laid over parts of a picture, darkening and lightening what is there; float32 [H, W, 3]."""
+    """Fine textures laid over parts of an image, darkening and lightening it; float32 [H, W, 3]."""
     y, x = np.arange(len(image), dtype=np.float32)[:, None], np.arange(len(image), dtype=np.float32)[None]
     for _ in range(int(rng.integers(1, 4))):
         kind, falloff = int(rng.integers(4)), uniform(rng, 0.7, 1.5)
@@ -122,28 +121,29 @@ def grained(rng, image):
 
 
 def camera(rng, image):
-    """float32 [H, W, 3] in [0, 255] to uint8: its colours paled by a draw and blurred by a pixel or two."""
+    """float32 [H, W, 3] in [0, 255] to uint8: its colours made paler and blurred by up to two pixels."""
     grey = image[..., 0] * np.float32(0.299) + image[..., 1] * np.float32(0.587) + image[..., 2] * np.float32(0.114)
     colour, radius, pale = image - grey[..., None], int(rng.integers(0, 3)), np.float32(uniform(rng, 0.15, 1))
     if radius:
-        moved = Image.fromarray((np.clip(colour + 128, 0, 255) + 0.5).astype(np.uint8))
-        colour = np.asarray(moved.filter(ImageFilter.BoxBlur(radius))).astype(np.float32) - 128
+        chroma = Image.fromarray((np.clip(colour + 128, 0, 255) + 0.5).astype(np.uint8))
+        colour = np.asarray(chroma.filter(ImageFilter.BoxBlur(radius))).astype(np.float32) - 128
     return (np.clip(grey[..., None] + pale * colour, 0, 255) + 0.5).astype(np.uint8)
 
 
 def draw_file(folder, index, seed, size):
-    """Draw and save one picture; returns the sha256 of its pixels. Runs in a worker."""
+    """Draw and save one image; returns the sha256 of its pixels. Runs in a worker."""
     image = draw_photo(np.random.default_rng([seed, index]), size)
-    return [save(image, Path(folder) / f"{index:05d}.png")]
+    return [save_png(image, Path(folder) / f"{index:05d}.png")]
 
 
 def make(folder="data/drawn_photos", seed=0, count=2000, size=256, workers=None):
-    """Draw the pictures into a folder, unless they are there already; all or nothing, see drawn_set.draw_set.
+    """Draw the images into a folder, unless they are there already; complete or not at all, see drawn_set.draw_set.
 
-    Args: folder, relative to the project's root or absolute; seed; count of pictures; size, side in pixels;
+    Args: folder, relative to the project's root or absolute; seed; count of images; size, side in pixels;
     workers, processes (None: one a core, at most 8). Returns: the folder's Path.
     """
-    check(seed=(seed, 0, 2**63), count=(count, 1, 100_000), size=(size, 16, TILE))
-    wanted = dict(seed=int(seed), version=VERSION, size=int(size), count=int(count))
-    jobs = [(index, int(seed), int(size)) for index in range(int(count))]
-    return draw_set(folder, wanted, draw_file, jobs, "drawing photos", workers)
+    seed, size = whole_number("seed", seed, 0, 2**63), whole_number("size", size, 16, TILE)
+    count = whole_number("count", count, 1, 100_000)
+    about = dict(seed=seed, version=VERSION, size=size, count=count)
+    jobs = [(index, seed, size) for index in range(count)]
+    return draw_set(folder, about, draw_file, jobs, "drawing photos", workers)

@@ -1,4 +1,4 @@
-"""A folder of pictures drawn by code, by several processes, whole or not at all: what the drawn data sets share."""
+"""Draw a data set into a folder, in several processes. The folder is complete or absent."""
 
 import contextlib
 import hashlib
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -19,17 +20,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from src.image_files import writing
+from src.files import ROOT, printable, whole_number, write_json, write_text, writing
 
 
-def check(**arguments):
-    """ValueError unless each argument, given as (value, low, high), is a whole number in its range."""
-    for name, (value, low, high) in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-            raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}; try {name}={low}")
-
-
-def save(image, path):
+def save_png(image: np.ndarray, path: Path) -> str:
     """Write uint8 [H, W, 3] as a PNG; returns the sha256 of its pixels."""
     path.parent.mkdir(exist_ok=True)
     # compress_type=2 (Huffman codes only): no search for matches, which differs between zlib builds.
@@ -37,7 +31,7 @@ def save(image, path):
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
-def start_worker():
+def start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it: a pool's worker would outlive a parent that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -48,95 +42,108 @@ def start_worker():
     threading.Thread(target=follow, daemon=True).start()
 
 
-def is_there(folder, wanted):
-    """True for a complete set as wanted, False for none; FileExistsError for anything else."""
-    try:
-        about = dict(json.loads((folder / "about.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        about = {}
-    if all(about.get(key) == value for key, value in wanted.items()):
-        count = sum(1 for _ in folder.rglob("*.png"))
-        if count != wanted["count"]:
-            raise FileExistsError(
-                f"{folder} holds {count} pictures, expected the {wanted['count']} of its about.json; "
-                "delete the folder to draw it again"
-            )
-        return True
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-    if not folder.exists():
-        return False
-    found = {key: about.get(key) for key in wanted} if about else "no readable about.json"
-    raise FileExistsError(
-        f"{folder} holds another set: found {found}, expected {wanted}; "
-        f"delete the folder to draw it again, or pass another folder="
-    )
+def is_complete(folder: Path, about: dict) -> bool:
+    """Whether the folder holds this set; FileExistsError if it holds anything else.
 
-
-def draw_set(folder, wanted, draw, jobs, doing, workers=None, groups=()):
-    """Draw a set into a folder, unless it is there already; all or nothing.
-
-    Args: folder, relative to the project's root or absolute; wanted, what makes this set this one, `count` of
-    its pictures among it; draw, called as draw(folder, *job) in a worker for each of the jobs, returns the sha256
-    of its pictures; doing, of the progress bar; workers, processes (None: one a core, at most 8); groups,
-    (file, group) of each picture.
-    Returns: the folder's Path, with about.json (wanted, sha256 of the pictures' sha256) and groups.csv if any.
-    Raises: ValueError for wrong workers, FileExistsError if the folder holds anything else, OSError if it
-    cannot be written.
+    about: what about.json must say; "count" is the number of PNG files.
     """
-    check(workers=(1 if workers is None else workers, 1, 256))
-    folder = Path(__file__).resolve().parents[1] / folder
-    for leftover in folder.parent.glob(f".{folder.name}~*"):
-        # A run that was killed left it, for a living one touches its folder after every scene.
-        with contextlib.suppress(FileNotFoundError):  # renamed by its run meanwhile
-            if time.time() - leftover.stat().st_mtime > 60:
-                shutil.rmtree(leftover, ignore_errors=True)
-    if is_there(folder, wanted):
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        found = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        found = {key: found.get(key) for key in about}
+    except (OSError, ValueError, AttributeError):
+        found = "no readable about.json"
+    if found != about:
+        raise FileExistsError(
+            f"{printable(folder)} holds another set: {found}, expected {about}; delete the folder, or name another"
+        )
+    count = sum(1 for _ in folder.rglob("*.png"))
+    if count != about["count"]:
+        raise FileExistsError(
+            f"{printable(folder)} holds {count} images, expected {about['count']}; delete the folder to draw it again"
+        )
+    return True
+
+
+def draw_set(
+    folder: str | Path,
+    about: dict,
+    draw: Callable[..., list[str]],
+    jobs: list[tuple],
+    description: str,
+    workers: int | None = None,
+    groups: dict[str, str] | None = None,
+) -> Path:
+    """Draw a set into a folder, unless it is there already.
+
+    folder       relative to the project's root, or absolute
+    about        what decides the images, "count" of them among it; kept in about.json
+    draw         draw(folder, *job) writes the images of one job and returns their sha256; it runs in a worker
+    description  of the progress bar
+    workers      number of processes; None: one a core, at most 8
+    groups       {file name: group}, kept in groups.csv
+
+    Returns the folder's Path. Raises ValueError for wrong workers, FileExistsError if the folder holds anything
+    else, OSError if it cannot be written.
+    """
+    workers = whole_number("workers", min(os.cpu_count() or 1, 8) if workers is None else workers, 1, 256)
+    folder = ROOT / folder
+    _remove_leftovers(folder)
+    if is_complete(folder, about):
         return folder
-    # All pictures go into a sibling folder that is renamed at the end: a set is whole or absent.
     unfinished = folder.with_name(f".{folder.name}~{uuid.uuid4().hex}")
     try:
-        unfinished.mkdir(parents=True)
-        digests = {}
-        with tqdm(total=wanted["count"], desc=doing, unit="picture", file=sys.stdout) as bar:
-
-            def done(job, result):
-                digests[job] = result
-                os.utime(unfinished)
-                bar.update(len(result))
-
-            if workers == 1:
-                for job in jobs:
-                    done(job, draw(str(unfinished), *job))
-            else:  # spawn works alike on Linux, macOS and Windows, and beside torch's threads
-                pool = ProcessPoolExecutor(
-                    workers or min(os.cpu_count() or 1, 8), multiprocessing.get_context("spawn"), start_worker
-                )
-                try:
-                    futures = {pool.submit(draw, str(unfinished), *job): job for job in jobs}
-                    for future in as_completed(futures):
-                        done(futures[future], future.result())
-                finally:
-                    pool.shutdown(cancel_futures=True)
-        if groups:
-            rows = ["file,group"] + [",".join(row) for row in groups]
-            (unfinished / "groups.csv").write_text("\n".join(rows) + "\n", newline="\n")
-        everything = "".join(digest for job in jobs for digest in digests[job])
-        about = dict(wanted, sha256=hashlib.sha256(everything.encode()).hexdigest())
-        (unfinished / "about.json").write_text(json.dumps(about, indent=1) + "\n", newline="\n")
-        try:
-            unfinished.rename(folder)
-        except OSError:  # another process was faster: its set is the same, byte for byte
-            if not is_there(folder, wanted):
-                raise
-    except BrokenProcessPool:
-        raise RuntimeError(
-            "a drawing process died: expected make() to be called from a notebook or under "
-            '`if __name__ == "__main__":`; or pass workers=1'
-        ) from None
-    except OSError as error:
         with writing(folder):
-            raise error
+            unfinished.mkdir(parents=True)
+            digests = {}
+            with tqdm(total=about["count"], desc=description, unit="image", file=sys.stdout) as bar:
+                for job, digests[job] in _drawn(draw, str(unfinished), jobs, workers):
+                    os.utime(unfinished)  # alive: see _remove_leftovers
+                    bar.update(len(digests[job]))
+            if groups:
+                write_text(unfinished / "groups.csv", "file,group\n" + "".join(f"{a},{b}\n" for a, b in groups.items()))
+            everything = "".join(digest for job in jobs for digest in digests[job])
+            write_json(unfinished / "about.json", about | {"sha256": hashlib.sha256(everything.encode()).hexdigest()})
+            _move(unfinished, folder, about)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _move(unfinished: Path, folder: Path, about: dict) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # where it is empty
+    try:
+        unfinished.rename(folder)
+    except OSError:  # another process was faster: its set is the same, byte for byte
+        if not is_complete(folder, about):
+            raise
+
+
+def _drawn(draw: Callable[..., list[str]], folder: str, jobs: list[tuple], workers: int) -> Iterator[tuple]:
+    """(job, its digests) as the jobs are done."""
+    if workers == 1:
+        for job in jobs:
+            yield job, draw(folder, *job)
+        return
+    # spawn works alike on Linux, macOS and Windows, and beside torch's threads
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker)
+    try:
+        futures = {pool.submit(draw, folder, *job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool:
+        raise ChildProcessError(
+            'a drawing process died, expected make() in a notebook or under `if __name__ == "__main__":`; try workers=1'
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left beside the folder; a living one touches its own after every job."""
+    for leftover in folder.parent.glob(f".{folder.name}~*"):
+        with contextlib.suppress(FileNotFoundError):  # renamed by its process meanwhile
+            if time.time() - leftover.stat().st_mtime > 60:
+                shutil.rmtree(leftover, ignore_errors=True)

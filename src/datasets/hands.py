@@ -2,7 +2,7 @@
 
 A hand is a 2.5D skeleton: tapered capsules, smoothly joined (Quilez, "distance functions", 2D), give a
 distance d for the outline and a height h for the shading; folded fingers and thumb are further layers.
-The same seed gives the same bytes on every machine: see src/textures.py for the rules that ensure it.
+The same seed gives the same bytes on every machine: see textures.py for the rules that ensure it.
 """
 
 import math
@@ -50,17 +50,17 @@ def bell(distance, width):
 
 
 def near(x, y, points, margin):
-    """The slices of the picture that hold the points and a margin around them, found on a coarse grid."""
+    """The slices of the image that hold the points and a margin around them, found on a coarse grid."""
     (px, py), x, y = zip(*points), x[::8, ::8], y[::8, ::8]
     inside = (x > min(px) - margin) & (x < max(px) + margin) & (y > min(py) - margin) & (y < max(py) + margin)
     if not inside.any():
-        return np.s_[:2, :2]  # outside the picture: any small piece will do
+        return np.s_[:2, :2]  # outside the image: any small piece will do
     i, j = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     return np.s_[8 * i[0] : 8 * i[-1] + 8, 8 * j[0] : 8 * j[-1] + 8]
 
 
 class Layer:
-    """Fields of one piece of skin over a part of the picture.
+    """Fields of one piece of skin over a part of the image.
 
     d, distance to the outline; h, height; red, blood near the surface; dark, creases; nail, distance to the
     nail; pale, 1 on the inside of the hand; fade, where the piece grows out of the one behind it.
@@ -123,59 +123,37 @@ def stretched(finger, angle, bend):
     return joints
 
 
+def moved(rng, points, size):
+    """The points, all but the first moved at random by up to `size`."""
+    return [points[0]] + [(px + uniform(rng, -size, size), py + uniform(rng, -size, size)) for px, py in points[1:]]
+
+
 def pose(number, arm, owner, rng, x, y):
-    """The layers of a hand showing `number`, back to front; arm: where it comes from; x, y: pixels in hand units."""
+    """The layers of a hand showing `number`, back to front.
+
+    arm: where the arm comes from; owner, rng: generators of what a person keeps and of what a shot changes;
+    x, y: pixels in hand units, float32 [H, W].
+    """
     back, other_way = number not in (7, 9) and owner.random() < 0.3, owner.random() < 0.4
-    up = STRETCHED[number]
-    if other_way and number == 3:
-        up = (0, 1, 2)
+    up = (0, 1, 2) if other_way and number == 3 else STRETCHED[number]
     crossed = other_way and number == 10
     if crossed:
         up = (0, 1)
     spread = uniform(rng, 0.9, 1.5) if number == 2 else uniform(rng, 0.2, 1.3)
-
-    def moved(points, size):
-        return [points[0]] + [(px + uniform(rng, -size, size), py + uniform(rng, -size, size)) for px, py in points[1:]]
-
-    palm = Layer(x, y).bone((arm, -3), (0, 0.15), 0.47, 0.33, 0.1)
-    for fx, fy, *_ in FINGERS:
-        palm.bone((fx * 0.7, 0.28), (fx, fy - 0.13), 0.20, 0.165 if fx < 0.3 else 0.14, 0.12)
-    palm.bone((-0.2, 0.28), (-0.36, 0.62), 0.22, 0.19, 0.12, 0.03).bone((0.22, 0.3), (0.33, 0.72), 0.2, 0.17, 0.12)
-    if back:  # sinews and knuckles
-        for fx, fy, *_ in FINGERS:
-            palm.bone((fx * 0.45, 0.3), (fx, fy - 0.25), 0.02, 0.04, 0.12, 0.135)
-            palm.bone((fx * 0.98, fy - 0.22), (fx, fy - 0.17), 0.1, 0.1, 0.09, 0.10)
-            px, py = x - fx, y - fy + 0.2
-            palm.red = np.maximum(palm.red, 0.6 * bell(px * px + py * py, 0.014))
-    else:
-        palm.pale = smooth(y / 0.3 + 0.5)
-        for line in PALM_LINES:
-            palm.crease(moved(line, 0.02), 0.013, uniform(rng, 0.4, 0.8))
-    layers, digits = [], []
-    for i, (bx, by, _, r, tip, angle) in enumerate(FINGERS):
-        radii = (r, r, r * 0.92, tip)
+    palm = draw_palm(rng, arm, back, x, y)
+    layers, digits = [], []  # in front of the palm; melting into it
+    for i in range(len(FINGERS)):
         if i in up:
-            joints = stretched(i, 90 + (angle - 90) * spread + uniform(rng, -3, 3), uniform(rng, -5, 5))
-            if crossed:
-                joints = stretched(i, (75, 106)[i] + uniform(rng, -3, 3), 0)
-            if number == 7:
-                joints = moved(PINCH[i], 0.015)
-            if number == 9:
-                joints = moved(HOOK, 0.025)
-            one = Layer(x, y, joints).finger(joints, radii, rng, nail=back)
-            one.pale = 1.0 - back
+            one = stretched_finger(rng, i, number, spread, crossed, back, x, y)
             (layers if number == 7 or crossed else digits).append(one)
-        elif back:  # of a folded finger one sees the first phalanx, foreshortened
-            joints = (bx, by - 0.2), (bx * 1.02, by - 0.02 + uniform(rng, 0, 0.05))
-            digits.append(Layer(x, y, joints).bone(*joints, 0.115, r, 0.03))
-        else:  # and from the front the other two, their nails on the palm
-            top = (bx * 0.97, by + uniform(rng, 0.05, 0.12))
-            end = (bx * 0.82 - 0.03, by - uniform(rng, 0.36, 0.44) * (0.8 if i == 3 else 1))
-            joints = (top, (top[0] * 0.45 + end[0] * 0.55, top[1] * 0.45 + end[1] * 0.55), end)
-            layers.append(Layer(x, y, joints).finger(joints, (r * 1.12, r * 1.06, r * 0.9), rng, nail=0.7))
+        elif back:
+            digits.append(folded_from_behind(rng, i, x, y))
+        else:
+            layers.append(folded_from_the_front(rng, i, x, y))
     if number == 7:
         layers[:2] = layers[1::-1]  # the forefinger is in front of the middle finger
-    joints = moved(THUMB_OUT if number in (5, 6, 8) else PINCH["thumb"] if number == 7 else THUMB_ACROSS, 0.04)
+    joints = THUMB_OUT if number in (5, 6, 8) else PINCH["thumb"] if number == 7 else THUMB_ACROSS
+    joints = moved(rng, joints, 0.04)
     thumb = Layer(x, y, joints).finger(joints, THUMB_RADII, rng, nail=0.0 if number == 7 else 0.9)
     if number in (5, 6, 8):
         digits.append(thumb)
@@ -185,8 +163,64 @@ def pose(number, arm, owner, rng, x, y):
         along = ((thumb.x - ax) * ux + (thumb.y - ay) * uy) / (ux * ux + uy * uy)
         thumb.fade = smooth(along * 1.4 - 0.1)
         layers.insert(0, thumb) if back else layers.append(thumb)
-    # Stretched digits melt into the palm, but not into each other: there they shade each other.
-    d, h, others = palm.d.copy(), palm.h.copy(), np.full_like(x, 9)
+    join(palm, digits)
+    behind = 1 if back else 0  # from behind, the folded thumb is on the far side
+    return layers[:behind] + [palm] + layers[behind:]
+
+
+def draw_palm(rng, arm, back, x, y):
+    """Arm and palm, with sinews and knuckles or with the lines of the inside."""
+    palm = Layer(x, y).bone((arm, -3), (0, 0.15), 0.47, 0.33, 0.1)
+    for fx, fy, *_ in FINGERS:
+        palm.bone((fx * 0.7, 0.28), (fx, fy - 0.13), 0.20, 0.165 if fx < 0.3 else 0.14, 0.12)
+    palm.bone((-0.2, 0.28), (-0.36, 0.62), 0.22, 0.19, 0.12, 0.03).bone((0.22, 0.3), (0.33, 0.72), 0.2, 0.17, 0.12)
+    if back:
+        for fx, fy, *_ in FINGERS:
+            palm.bone((fx * 0.45, 0.3), (fx, fy - 0.25), 0.02, 0.04, 0.12, 0.135)
+            palm.bone((fx * 0.98, fy - 0.22), (fx, fy - 0.17), 0.1, 0.1, 0.09, 0.10)
+            px, py = x - fx, y - fy + 0.2
+            palm.red = np.maximum(palm.red, 0.6 * bell(px * px + py * py, 0.014))
+    else:
+        palm.pale = smooth(y / 0.3 + 0.5)
+        for line in PALM_LINES:
+            palm.crease(moved(rng, line, 0.02), 0.013, uniform(rng, 0.4, 0.8))
+    return palm
+
+
+def stretched_finger(rng, i, number, spread, crossed, back, x, y):
+    """The layer of finger i, straight but for the 7 and the 9."""
+    *_, r, tip, angle = FINGERS[i]
+    joints = stretched(i, 90 + (angle - 90) * spread + uniform(rng, -3, 3), uniform(rng, -5, 5))
+    if crossed:
+        joints = stretched(i, (75, 106)[i] + uniform(rng, -3, 3), 0)
+    if number == 7:
+        joints = moved(rng, PINCH[i], 0.015)
+    if number == 9:
+        joints = moved(rng, HOOK, 0.025)
+    one = Layer(x, y, joints).finger(joints, (r, r, r * 0.92, tip), rng, nail=back)
+    one.pale = 1.0 - back
+    return one
+
+
+def folded_from_behind(rng, i, x, y):
+    """Of a folded finger one sees the first phalanx, foreshortened."""
+    bx, by, _, r, *_ = FINGERS[i]
+    joints = (bx, by - 0.2), (bx * 1.02, by - 0.02 + uniform(rng, 0, 0.05))
+    return Layer(x, y, joints).bone(*joints, 0.115, r, 0.03)
+
+
+def folded_from_the_front(rng, i, x, y):
+    """Of a folded finger one sees the other two phalanges, the nail on the palm."""
+    bx, by, _, r, *_ = FINGERS[i]
+    top = (bx * 0.97, by + uniform(rng, 0.05, 0.12))
+    end = (bx * 0.82 - 0.03, by - uniform(rng, 0.36, 0.44) * (0.8 if i == 3 else 1))
+    joints = (top, (top[0] * 0.45 + end[0] * 0.55, top[1] * 0.45 + end[1] * 0.55), end)
+    return Layer(x, y, joints).finger(joints, (r * 1.12, r * 1.06, r * 0.9), rng, nail=0.7)
+
+
+def join(palm, digits):
+    """Melt stretched digits into the palm, but not into each other: there they shade each other."""
+    d, h, others = palm.d.copy(), palm.h.copy(), np.full_like(palm.x, 9)
     for one in digits:
         at = one.box
         between = smooth(1 - np.maximum(one.d, others[at]) / 0.035) * smooth(one.y * 4 - 4.6)
@@ -198,15 +232,13 @@ def pose(number, arm, owner, rng, x, y):
         palm.dark[at] = np.maximum(palm.dark[at], one.dark * (one.d < 0.02))
         palm.nail[at] = np.minimum(palm.nail[at], one.nail)
     palm.d, palm.h = d, h
-    behind = 1 if back else 0  # from behind, the folded thumb is on the far side
-    return layers[:behind] + [palm] + layers[behind:]
 
 
 def shade(layer, pixel, light, tone, noise):
     """Linear light float32 [h, w, 3] of a layer of skin: soft diffuse light, deeper in red, and a faint gloss.
 
     pixel, the side of a pixel in hand units; light, (x, y, z towards the lamp, red, green, blue); tone, the
-    linear albedo [3]; noise, (mottle, grain) over the whole picture.
+    linear albedo [3]; noise, (mottle, grain) over the whole image.
     """
     mottle, grain = noise[0][layer.box], noise[1][layer.box]
     h = layer.h - 0.011 * layer.dark + 0.0006 * grain

@@ -1,14 +1,14 @@
-"""Endless pictures with the statistics of photographs, drawn from a seed, no photo (palette included).
+"""Endless images with the statistics of photos, drawn from a seed without any photo (palette included).
 
     image = draw_scene(np.random.default_rng(7), size=128)     # uint8 [128, 128, 3]
 
-A picture is a pile of occluding shapes, back to front ("dead leaves": Matheron 1968; Lee, Mumford and
+An image is a pile of occluding shapes, back to front ("dead leaves": Matheron 1968; Lee, Mumford and
 Huang, "Occlusion models for natural images", 2001): radii follow a power law with exponent 3, which
 gives a natural image's scale-free edges and its 1/f^2 power. As Achddou, Gousseau and Ladjal (2021,
 2025) found for denoisers, the shapes need 1/f textures inside, shading and a blur that grows with
 depth; we add a furnished room and choose colours from a short table instead of taking them from photos.
 
-The same seed gives the same bytes on every machine: see src/textures.py for the rules that ensure it.
+The same seed gives the same bytes on every machine: see textures.py for the rules that ensure it.
 """
 
 import math
@@ -40,6 +40,7 @@ from src.datasets.textures import (
     turn,
     uniform,
 )
+from src.files import whole_number
 
 KINDS = ("ellipse", "box", "polygon", "blob", "line")
 
@@ -85,21 +86,9 @@ class Painter:
         return base * (0.92 + 0.16 * self.rng.random(3, dtype=np.float32))
 
     def paint(
-        self,
-        kind,
-        y,
-        x,
-        a,
-        b,
-        angle=0,
-        texture=None,
-        contrast=None,
-        colour=None,
-        shadow=0,
-        zoom=None,
-        bulge=0,
+        self, kind, y, x, a, b, angle=0, texture=None, contrast=None, colour=None, shadow=0, zoom=None, bulge=0,
         horizon=None,
-    ):
+    ):  # fmt: skip
         """Lay one textured, shaded, anti-aliased shape, and before it its soft shadow, over the canvas.
 
         y, x: centre; a, b: half axes in pixels; shadow: its length; bulge: darkening of a round body's far
@@ -113,8 +102,8 @@ class Painter:
         zoom, soft = uniform(rng, 0.8, 1.8) if zoom is None else zoom, shadow * uniform(rng, 0.3, 1)
         flow, shift = turn(angle + 90 * int(rng.integers(4))), rng.integers(0, TILE, 2) + 64 * TILE
         slope, steep = turn(uniform(rng, 0, 360)), uniform(rng, 0, 0.3)
-        reach, thick = shadow + soft + 2, max(b, a * 0.55) if kind == "line" else b
-        wide, high = abs(c) * a + abs(s) * thick + reach, abs(s) * a + abs(c) * thick + reach
+        margin, thick = shadow + soft + 2, max(b, a * 0.55) if kind == "line" else b
+        wide, high = abs(c) * a + abs(s) * thick + margin, abs(s) * a + abs(c) * thick + margin
         top, bottom = max(0, math.floor(y - high)), min(self.side, math.ceil(y + high))
         left, right = max(0, math.floor(x - wide)), min(self.side, math.ceil(x + wide))
         if bottom <= top or right <= left:
@@ -124,25 +113,30 @@ class Painter:
         u, v = dx * c + dy * s, dy * c - dx * s
         view = self.pixels[top:bottom, left:right]
         if shadow:
-            ou, ov = -self.light[0] * c - self.light[1] * s, self.light[0] * s - self.light[1] * c
-            d = distance(kind, u - ou * shadow, v - ov * shadow, a, b, k)
+            away_u, away_v = -self.light[0] * c - self.light[1] * s, self.light[0] * s - self.light[1] * c
+            d = distance(kind, u - away_u * shadow, v - away_v * shadow, a, b, k)
             view *= (1 - 0.55 * smooth(0.5 - d / (2 * soft + 1)))[..., None]
         cover = np.clip(0.5 - distance(kind, u, v, a, b, k), 0, 1)
-        if horizon is not None:
-            zoom = zoom * (0.5 * self.side) / np.maximum(dy + (y - horizon), 1)
-            i, j = zoom * (0.7 * self.side), dx * zoom
-        else:
-            i, j = (dy * flow[0] - dx * flow[1]) * zoom, (dx * flow[0] + dy * flow[1]) * zoom
-        i, j = np.floor(i + int(shift[0])).astype(np.int32), np.floor(j + int(shift[1])).astype(np.int32)
-        grain = self.textures[texture][i & (TILE - 1), j & (TILE - 1)]
+        below = None if horizon is None else y - horizon
+        pattern = self.pattern(self.textures[texture], dy, dx, flow, zoom, shift, below)
         shade = 1 + u * (slope[0] * steep / a) + v * (slope[1] * steep / max(b, 0.2 * a))
         if bulge:
             q = v / b + 0.35
             shade = shade - bulge * q * q
-        shade, mix = shade * (1 + contrast * grain), grain * (contrast * 0.6)
+        shade, mix = shade * (1 + contrast * pattern), pattern * (contrast * 0.6)
         for channel in range(3):
             value = shade * float(base[channel]) + mix * float(other[channel] - base[channel])
             view[..., channel] += cover * (value - view[..., channel])
+
+    def pattern(self, texture, dy, dx, flow, zoom, shift, below=None):
+        """A periodic texture at these offsets from a shape's centre; below: of a plane, how far below its horizon."""
+        if below is not None:
+            zoom = zoom * (0.5 * self.side) / np.maximum(dy + below, 1)
+            i, j = zoom * (0.7 * self.side), dx * zoom
+        else:
+            i, j = (dy * flow[0] - dx * flow[1]) * zoom, (dx * flow[0] + dy * flow[1]) * zoom
+        i, j = np.floor(i + int(shift[0])).astype(np.int32), np.floor(j + int(shift[1])).astype(np.int32)
+        return texture[i & (TILE - 1), j & (TILE - 1)]
 
     def blur(self, radius):
         """Defocus everything painted so far: two passes of Pillow's box blur, in integers."""
@@ -180,7 +174,7 @@ class Painter:
             x += wide
 
     def window(self):
-        """A pane, poster or picture in a frame."""
+        """A pane or poster in a frame."""
         rng, side = self.rng, self.side
         y, x, a, b = (uniform(rng, *span) * side for span in ((0.1, 0.5), (0, 1), (0.08, 0.3), (0.1, 0.25)))
         self.paint("box", y, x, a + 0.02 * side, b + 0.02 * side, 0, WOOD, 0.15, self.colour(WOODS), 9)
@@ -223,15 +217,14 @@ class Painter:
 def draw_scene(rng, size=128, room=None, focus=None, texture=1, litter=1):
     """One scene of occluding, textured, shaded and partly defocused things.
 
-    Args: rng, np.random.Generator (its state decides the picture); size, side in pixels, >= 8; room, True
+    Args: rng, np.random.Generator (its state decides the image); size, side in pixels, >= 8; room, True
     for a furnished room, False for dead leaves alone, None for a draw between the two; focus, from 0, all
     sharp, to 1, a far blurred background, None for a draw; texture, contrast of the patterns inside the shapes,
     relative to a close-up's; litter, how many small things lie on a room's table, and how small they may be.
     Returns: uint8 [size, size, 3], RGB. Raises ValueError for a size below 8.
     """
-    if int(size) != size or size < 8:
-        raise ValueError(f"size must be a whole number of pixels, at least 8, got {size}; try size=128")
-    size, side = int(size), 2 * int(size)  # drawn at twice the size, then averaged 2 x 2
+    size = whole_number("size", size, 8)
+    side = 2 * size  # drawn at twice the size, then averaged 2 x 2
     room = rng.random() < 0.4 if room is None else room
     focus = max(0.0, uniform(rng, -0.4, 0.6)) if focus is None else focus
     canvas, far = Painter(rng, side, texture), round(focus * side / 60)
@@ -258,10 +251,10 @@ def draw_scene(rng, size=128, room=None, focus=None, texture=1, litter=1):
 
 
 def finished(canvas, size):
-    """The canvas, drawn at twice the size, as a camera's picture of it: uint8 [size, size, 3]."""
+    """The canvas, drawn at twice the size, as a camera sees it: uint8 [size, size, 3]."""
     rng = canvas.rng
     p = sharpen(half(canvas.pixels), uniform(rng, 0.3, 1.1))
-    # Light falls off across the picture; tint and exposure are the lamp's and the camera's.
+    # Light falls off across the image; tint and exposure are the lamp's and the camera's.
     (c, s), fall, at = canvas.light, uniform(rng, 0.1, 0.7) / size, np.arange(size, dtype=np.float32) - size / 2
     warm, gain = uniform(rng, -0.12, 0.16), uniform(rng, 0.65, 1.2)
     tint = np.array((gain * (1 + warm), gain, gain * (1 - warm)), np.float32)

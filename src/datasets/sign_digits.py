@@ -1,90 +1,74 @@
-"""Sign Language Digits: photos of hands showing 0..9, downloaded and grouped by person.
+"""Sign Language Digits: photos of hands showing 0 to 9, downloaded and grouped by person.
 
 About 2,060 photos, 100x100, of 218 people (Turkey Ankara Ayranci Anadolu High School, 2017;
 Apache-2.0; https://github.com/ardamavi/Sign-Language-Digits-Dataset).
 
-    python -m src.data sign_digits [--from FILE_OR_FOLDER_OR_URL] [--to DIR]
+    python -m src.datasets sign_digits [--from FILE_OR_FOLDER_OR_URL] [--to DIR]
 """
 
 import contextlib
 import csv
-import errno
-import http.client
 import io
 import os
 import re
 import stat
-import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pooch
 from PIL import Image
-from tqdm import tqdm
 
+from src.files import one_line, printable, say, writing
+from src.image_files import FORMATS, SUFFIXES
 from src.images import find_folder
-from src.image_files import FORMATS, SUFFIXES, reason, shown, writing
 
 DEFAULT_URL = "https://github.com/ardamavi/Sign-Language-Digits-Dataset/archive/refs/heads/master.zip"
 DIGITS = tuple("0123456789")
 MIN_PHOTOS = 2000  # what the default URL has to bring; it holds about 2,060
 MAX_BYTES = 1 << 30  # unpacked; the real archive has about 20 MB
-TRIES, WAIT = 4, 0.5  # attempts at a transfer; seconds before the second, doubled each time
-HELP = "get the zip elsewhere and pass it: python -m src.data sign_digits --from FILE"
+RETRIES = 3
+HELP = "get the zip elsewhere and pass it: python -m src.datasets sign_digits --from FILE"
 
 
-def fetch(source=DEFAULT_URL, folder="data/sign_digits"):
-    """Put `<0-9>/*.JPG`, LICENSE and groups.csv into `folder`, whole or not at all.
+def fetch(source: str | Path = DEFAULT_URL, folder: str | Path = "data/sign_digits") -> Path:
+    """Put `<0-9>/*.JPG`, LICENSE and groups.csv into `folder`: the complete set or nothing.
 
-    source: http(s) URL of the zip, a local zip, or a folder with `<0-9>/` or `Dataset/<0-9>/`.
-    folder: where to; relative as in `src.data.find_folder`. A complete one is left alone.
-    Returns the folder as a Path and prints a line. Raises OSError when source cannot be had and
-    ValueError when it is not the data set: a damaged archive, members that point outside it or
-    unpack to over MAX_BYTES, a photo that does not decode, a class without photos.
+    source  http(s) URL of the zip, a local zip, or a folder with `<0-9>/` or `Dataset/<0-9>/`
+    folder  see `src.images.find_folder`; a complete one is left alone
+
+    Returns the folder as a Path and prints a line. Raises OSError when the source cannot be read or downloaded, and
+    ValueError when it is not the data set: a damaged archive, members outside it, more than MAX_BYTES unpacked, a
+    photo that does not decode, a class without photos.
     """
     target, source = find_folder(folder), str(source)
-    where = shown(source)
-    if (target / "groups.csv").is_file() and all((target / d).is_dir() for d in DIGITS):
-        print(f"{shown(target)} is complete and was left alone; delete it to get it anew")
+    if (target / "groups.csv").is_file() and all((target / digit).is_dir() for digit in DIGITS):
+        say(f"{printable(target)} is complete and was left alone; delete it to get it anew")
         return target
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(
-            f"{shown(target)} exists but is not a complete sign_digits, expected no such folder; "
+            f"{printable(target)} exists but is not a complete sign_digits, expected no such folder; "
             "move it away or choose another with --to"
         )
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
-    with beside as work:
-        whole = Path(work) / "whole"
-        if source.startswith(("http://", "https://")):
-            part = target.with_name(f"{target.name}.zip.part")
-            _download(source, part)
-            try:
-                names = _take(_zip_members(part, where), whole, where)
-            finally:  # a complete download that is no good would only be resumed for ever
-                _forget(part)
-        elif os.path.isdir(source):
-            names = _take(_folder_members(Path(source)), whole, where)
-        elif os.path.isfile(source):
-            names = _take(_zip_members(source, where), whole, where)
-        else:
-            raise FileNotFoundError(f"no {where or 'name given'}, expected a zip, a folder or an http(s) URL")
+        work = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
+    with work:
+        complete = Path(work.name) / "complete"
+        names = _copy_photos(_members(source, Path(work.name)), complete, printable(source))
         if source == DEFAULT_URL and len(names) < MIN_PHOTOS:
             raise ValueError(f"{source} brought {len(names)} photos, expected at least {MIN_PHOTOS}; {HELP}")
         persons = group_by_person(names)
         with writing(target):
-            with (whole / "groups.csv").open("w", newline="", encoding="utf-8") as file:
+            with (complete / "groups.csv").open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([("file", "group"), *sorted(persons.items())])
-            os.replace(whole, target)
-    print(f"{shown(target)}: {len(names)} photos of {len(set(persons.values()))} persons")
+            os.replace(complete, target)
+    say(f"{printable(target)}: {len(names)} photos of {len(set(persons.values()))} persons")
     return target
 
 
-def group_by_person(names):
+def group_by_person(names: Iterable[str]) -> dict[str, str]:
     """{name: "person_<first number>"} for names like "3/IMG_1121.JPG".
 
     The people showed 0 to 9 one after another, so consecutive file numbers over all classes are
@@ -101,17 +85,39 @@ def group_by_person(names):
             numbered.append((int(number[0]), int(name[0]), name))
         else:
             persons[name] = f"person_{name}"
-    last, seen, person = None, set(), None
+    last, shown, person = None, set(), None
     for number, digit, name in sorted(numbered):
-        fell = last is not None and last[1] - digit >= 5 and digit in seen
+        fell = last is not None and last[1] - digit >= 5 and digit in shown
         if last is None or number - last[0] > 10 or fell:
-            person, seen = f"person_{number}", set()
-        seen.add(digit)
+            person, shown = f"person_{number}", set()
+        shown.add(digit)
         persons[name], last = person, (number, digit)
     return persons
 
 
-def _wanted(member):
+def _members(source: str, work: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of the photos and the licence in a source; a download goes into `work`."""
+    if source.startswith(("http://", "https://")):
+        return _zip_members(_download(source, work), source)
+    if os.path.isdir(source):
+        return _folder_members(Path(source))
+    if os.path.isfile(source):
+        return _zip_members(source, printable(source))
+    raise FileNotFoundError(f"no {printable(source) or 'name given'}, expected a zip, a folder or an http(s) URL")
+
+
+def _download(url: str, folder: Path) -> str:
+    """The path of the file behind a URL, in `folder`. Pooch tries again after a network error."""
+    pooch.get_logger().setLevel("WARNING")
+    name = "sign_digits.zip"
+    download = pooch.create(folder, "", registry={name: None}, urls={name: url}, retry_if_failed=RETRIES)
+    try:
+        return download.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True))
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"{url} cannot be downloaded ({one_line(error)[:100]}), expected a zip; {HELP}") from None
+
+
+def _wanted(member: str) -> tuple[str, str] | None:
     """("<0-9>", name) of a photo below a digit's folder, ("", "LICENSE") of that, else None."""
     *_, parent, name = ["", *member.split("/")]
     if parent in DIGITS and name.lower().endswith(SUFFIXES) and not name.startswith("."):
@@ -119,24 +125,24 @@ def _wanted(member):
     return ("", name) if name == "LICENSE" else None
 
 
-def _take(members, whole, source):
-    """Write what is wanted of (name, bytes) pairs into `whole`; returns the photos' names."""
+def _copy_photos(members: Iterable[tuple[str, bytes]], target: Path, source: str) -> list[str]:
+    """Write the members of a source into `target`; returns the names of the photos."""
     names = []
     for member, content in members:
         digit, name = _wanted(member)
-        out = whole / digit / name
+        out = target / digit / name
         if out.exists():
-            raise ValueError(f"{source} holds {shown(f'{digit}/{name}')} twice, expected it once; {HELP}")
+            raise ValueError(f"{source} holds {printable(f'{digit}/{name}')} twice, expected it once; {HELP}")
         if digit:
             try:
                 with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                     image.load()
             except Exception as error:  # Pillow lets everything out
                 raise ValueError(
-                    f"{shown(member)} in {source} cannot be decoded ({reason(error)}), expected a photo; {HELP}"
+                    f"{printable(member)} in {source} cannot be decoded ({one_line(error)}), expected a photo; {HELP}"
                 ) from None
             names.append(f"{digit}/{name}")
-        with writing(whole.parents[1]):
+        with writing(target):
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_bytes(content)
     missing = [digit for digit in DIGITS if not any(name[0] == digit for name in names)]
@@ -147,19 +153,17 @@ def _take(members, whole, source):
     return names
 
 
-def _folder_members(folder):
-    """(name, bytes) of the wanted files of a local copy."""
+def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
     nested = not any((folder / digit).is_dir() for digit in DIGITS)
     base = folder / "Dataset" if nested else folder
     for path in [folder / "LICENSE", *sorted(base.glob("[0-9]/*"))]:
         if path.is_file() and _wanted(path.as_posix()):
-            with _reading(shown(path)):
+            with _reading(printable(path)):
                 content = path.read_bytes()
             yield path.as_posix(), content
 
 
-def _zip_members(archive, source):
-    """(name, bytes) of the wanted files of a zip, whose members are all checked before."""
+def _zip_members(archive: str, source: str) -> Iterator[tuple[str, bytes]]:
     with _reading(source):
         zipped = zipfile.ZipFile(archive)
     with zipped:
@@ -186,74 +190,13 @@ def _zip_members(archive, source):
 
 
 @contextlib.contextmanager
-def _reading(source):
-    """Turns what goes wrong in reading `source` into one line that names it."""
+def _reading(source: str) -> Iterator[None]:
+    """Whatever fails in reading `source` becomes one line that names it."""
     try:
         yield
     except OSError as error:
-        if error.strerror is None:  # bz2 says a damaged member this way
+        if error.strerror is None:  # bz2 reports a damaged member this way
             raise ValueError(f"{source} is not a sound zip ({error}); {HELP}") from None
         raise type(error)(f"{source} cannot be read ({error.strerror}), expected a readable file; {HELP}") from None
     except Exception as error:  # zipfile lets everything out: zlib.error, LZMAError, struct.error, RuntimeError ...
-        raise ValueError(f"{source} is not a sound zip ({reason(error)}); {HELP}") from None
-
-
-def _download(url, part):
-    """The thing at url into the file `part`, which an earlier attempt may have begun."""
-    for attempt in range(TRIES):
-        time.sleep(WAIT * 2 ** (attempt - 1) if attempt else 0)
-        try:
-            return _transfer(url, part)
-        except urllib.error.HTTPError as error:
-            failure = error
-            error.close()
-            if error.code == 416:  # what we hold is no beginning of what is there now
-                _forget(part)
-            elif error.code < 500 and error.code not in (408, 429):
-                break
-        except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # trying again fills no gap
-                _forget(part)
-                with writing(part.parent):
-                    raise
-            failure = error
-    raise ConnectionError(f"{url} cannot be downloaded ({failure}), expected a zip; {HELP}")
-
-
-def _transfer(url, part):
-    """One attempt: continue `part` if the server still has the same thing, else start anew."""
-    note = _note(part)
-    begun = note.read_text().split("\n") if note.exists() and part.exists() else [""]
-    have = part.stat().st_size if begun[0] == url and begun[-1] else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "python-urllib"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", begun[-1])
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        start = have if reply.status == 206 else 0
-        got = reply.headers["Content-Range"] or "no Content-Range"
-        if start and not got.startswith(f"bytes {start}-"):
-            _forget(part)
-            raise ConnectionError(f"asked for the bytes from {start}, got {got}")
-        etag = reply.headers["ETag"] or ""
-        # A weak ETag (W/) does not promise the same bytes, so If-Range does not take it.
-        validator = etag if etag.startswith('"') else reply.headers["Last-Modified"] or ""
-        length = reply.headers["Content-Length"]
-        total = start + int(length) if length else None
-        bar = tqdm(desc=part.name, initial=start, total=total, unit="B", unit_scale=True, file=sys.stdout)
-        with part.open("ab" if start else "wb") as file, bar:
-            note.write_text(f"{url}\n{validator}")
-            while block := reply.read(1 << 16):
-                file.write(block)
-                bar.update(len(block))
-    if total is not None and part.stat().st_size != total:
-        raise ConnectionError(f"{part.stat().st_size:,} of {total:,} bytes arrived")
-
-
-def _note(part):
-    return part.with_name(part.name + ".from")  # url and validator of the bytes in `part`
-
-
-def _forget(part):
-    part.unlink(missing_ok=True)
-    _note(part).unlink(missing_ok=True)
+        raise ValueError(f"{source} is not a sound zip ({one_line(error)}); {HELP}") from None

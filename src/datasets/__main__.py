@@ -1,0 +1,41 @@
+"""Make a data set: python -m src.datasets finger_numbers | drawn_photos | sign_digits."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from src.files import ROOT, exit_code, say
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m src.datasets", description="Make a data set.")
+    commands = parser.add_subparsers(dest="name", required=True)
+    commands.add_parser("finger_numbers", help="draw the 300 default images (offline)")
+    commands.add_parser("drawn_photos", help="draw the 2,000 images that the shipped denoiser was trained on (offline)")
+    digits = commands.add_parser("sign_digits", help="download 2,060 photos of hands")
+    digits.add_argument("--from", dest="source", help="a zip, a folder or a URL instead")
+    digits.add_argument("--to", help="target folder (default: data/sign_digits)")
+    arguments = parser.parse_args(argv)
+    return exit_code(lambda: make(arguments))
+
+
+def make(arguments: argparse.Namespace) -> None:
+    """Make the data set that was asked for. Each is imported when it is needed: only one of them needs pooch."""
+    if arguments.name == "finger_numbers":
+        from src.datasets import finger_numbers
+
+        say(finger_numbers.make())
+    elif arguments.name == "drawn_photos":
+        from src.datasets import drawn_photos
+
+        say(drawn_photos.make())
+    else:
+        from src.datasets import sign_digits
+
+        target = Path.cwd() / arguments.to if arguments.to else ROOT / "data" / "sign_digits"
+        sign_digits.fetch(sign_digits.DEFAULT_URL if arguments.source is None else arguments.source, target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
