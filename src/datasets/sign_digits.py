@@ -21,7 +21,7 @@ import pooch
 from PIL import Image
 
 from src.files import one_line, printable, say, writing
-from src.image_files import FORMATS, SUFFIXES
+from src.files.decoding import FORMATS, SUFFIXES
 from src.images import find_folder
 
 DEFAULT_URL = "https://github.com/ardamavi/Sign-Language-Digits-Dataset/archive/refs/heads/master.zip"

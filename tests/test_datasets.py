@@ -1,0 +1,198 @@
+"""The command, the folders that are complete or absent, scenes with hands, grey and shrunk pairs."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from src.datasets import drawn_photos, finger_numbers
+from src.datasets.__main__ import main
+from src.datasets.drawn_set import draw_set
+from src.datasets.grey_and_shrink import GreyShrinkDataset, shrunk
+from src.datasets.hand_scenes import draw_scenes, test_scene, training_scene
+from src.files import ROOT
+from src.images import ImageSet
+from src.noise import LUMA, GaussianNoiseDataset
+
+# --- the command ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [finger_numbers, drawn_photos])
+def test_the_command_draws_a_set(module, tmp_path, monkeypatch, capsys):
+    name, make = module.__name__.rpartition(".")[2], module.make
+    settings = dict(scenes=1, shots=1) if module is finger_numbers else dict(count=2)
+    monkeypatch.setattr(module, "make", lambda: make(tmp_path / name, size=32, workers=1, **settings))
+    assert main([name]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / name)
+    (tmp_path / name / "about.json").unlink()
+    assert main([name]) == 1  # one line, and what is there stays
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and "no readable about.json" in err
+
+
+def test_an_interrupted_command_says_so_in_one_line(tmp_path):
+    code = (
+        "import sys, time; from src.datasets import finger_numbers as f; from src.datasets.__main__ import main\n"
+        f"make = f.make; f.make = lambda: make({str(tmp_path / 'set')!r}, workers=1)\n"
+        "print('begins', flush=True); sys.exit(main(['finger_numbers']))"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        time.sleep(0.7)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and err.splitlines()[-1] == "stopped" and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+# --- complete or absent ------------------------------------------------------------------------------
+
+
+def draw_nothing(folder, index):
+    return ["digest"]
+
+
+def die(folder, index):
+    os._exit(1)
+
+
+def test_a_worker_that_dies_is_an_error_of_one_line(tmp_path):
+    with pytest.raises(ChildProcessError, match=r"a drawing process died, expected .*; try workers=1"):
+        draw_set(tmp_path / "set", dict(count=2), die, [(0,), (1,)], "drawing", workers=2)
+    assert not list(tmp_path.iterdir()) and not multiprocessing.active_children()
+
+
+def test_an_empty_folder_is_filled_and_a_file_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert draw_set(tmp_path / "empty", dict(count=0), draw_nothing, [(0,)], "drawing", workers=1).is_dir()
+    assert (tmp_path / "empty" / "about.json").is_file()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileExistsError, match=r"no readable about\.json"):
+        draw_set(tmp_path / "file", dict(count=0), draw_nothing, [(0,)], "drawing", workers=1)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match=r"cannot write .*file/set \(.*\); what was there is kept") as error:
+        draw_set(tmp_path / "file" / "set", dict(count=0), draw_nothing, [(0,)], "drawing", workers=1)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 257, 1.0, True])
+def test_wrong_workers(workers, tmp_path):
+    with pytest.raises(ValueError, match="workers must be a whole number from 1 to 256"):
+        finger_numbers.make(tmp_path / "set", workers=workers)
+
+
+# --- scenes with hands -------------------------------------------------------------------------------
+
+
+def test_scenes_of_a_seed_are_the_same_and_every_third_has_no_hand():
+    scenes = draw_scenes(lambda index: test_scene(index, 5, 48), 6)
+    assert scenes.shape == (6, 4, 48, 48) and scenes.dtype == np.uint8
+    assert [bool(mask.any()) for mask in scenes[:, 3]] == [True, True, False] * 2
+    assert set(np.unique(scenes[:, 3])) == {0, 255}
+    assert np.array_equal(scenes[4], test_scene(4, 5, 48)) and not np.array_equal(scenes[4], test_scene(4, 6, 48))
+
+
+def test_training_scenes_have_a_hand_if_asked():
+    with_hand = draw_scenes(lambda index: training_scene(index, 1, True, 64), 12)
+    without = draw_scenes(lambda index: training_scene(index, 1, False, 64), 12)
+    assert (with_hand[:, 3] > 0).any(axis=(1, 2)).all() and not without[:, 3].any()
+    # skin has more red than blue, whatever the camera
+    red, blue = (with_hand[:, channel][with_hand[:, 3] > 0].astype(float).mean() for channel in (0, 2))
+    assert red > 1.1 * blue
+    some = [training_scene(index, 1, None, 48)[3].any() for index in range(20)]
+    assert 9 <= sum(some) <= 19  # seven in ten
+
+
+# --- grey and shrunk pairs ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 3, 48, 48), dtype=np.uint8)
+    return ImageSet.from_pixels(torch.from_numpy(pixels))
+
+
+def test_without_grey_and_shrinking_pairs_are_those_of_the_core(images):
+    settings = dict(sigma=(0.0, 0.2), seed=3, crop_size=24, augment=True)
+    ours, core = GreyShrinkDataset(images, **settings), GaussianNoiseDataset(images, **settings)
+    for epoch in (0, 5):
+        ours.set_epoch(epoch)
+        core.set_epoch(epoch)
+        for a, b in zip(ours.batch([0, 7, -1]), core.batch([0, 7, -1])):
+            assert torch.equal(a, b)
+
+
+def test_grey_pairs_are_luma_with_one_noise_in_all_channels(images):
+    plain = GaussianNoiseDataset(images, 0.1, seed=4)
+    grey = GreyShrinkDataset(images, 0.1, seed=4, grey_fraction=1.0)
+    noisy, clean = grey.batch(list(range(12)))
+    _, colour = plain.batch(list(range(12)))
+    luma = torch.tensordot(torch.from_numpy(LUMA), colour, dims=([0], [1]))
+    assert torch.allclose(clean, luma[:, None].expand(-1, 3, -1, -1), atol=1e-6)
+    noise = noisy - clean
+    assert torch.allclose(noise, noise[:, :1].expand(-1, 3, -1, -1), atol=1e-6)
+    assert float(noise[:, 0].std()) == pytest.approx(0.1, rel=0.02)
+
+
+def test_the_fraction_of_grey_pairs(images):
+    pairs, grey = GreyShrinkDataset(images, 0.1, grey_fraction=0.25), 0
+    for epoch in range(40):
+        pairs.set_epoch(epoch)
+        _, clean = pairs.batch(list(range(12)))
+        grey += int((clean[:, 0] == clean[:, 1]).all(dim=(1, 2)).sum())
+    assert 0.18 < grey / 480 < 0.32
+
+
+def test_shrunk_crops_are_the_image_made_smaller(images):
+    """One in four is a plain crop. The others, of noise, are smoother: their standard deviation is smaller."""
+    pairs = GreyShrinkDataset(images, 0.0, seed=1, crop_size=20, min_scale=0.5)
+    deviations = []
+    for epoch in range(20):
+        pairs.set_epoch(epoch)
+        noisy, clean = pairs.batch(list(range(12)))
+        assert torch.equal(noisy, clean) and clean.shape == (12, 3, 20, 20) and 0 <= clean.min() < clean.max() <= 1
+        deviations += clean.std(dim=(1, 2, 3)).tolist()
+    plain = np.array(deviations) > 0.27  # of uniform noise 0.289
+    assert 0.15 < plain.mean() < 0.45 and min(deviations) < 0.22
+    image = images.array(0)
+    expected = F.interpolate(torch.from_numpy(image[None].astype(np.float32)), size=(12, 12), mode="area")[0].numpy()
+    assert np.corrcoef(shrunk(image, 12).ravel(), expected.ravel())[0, 1] > 0.85
+    with pytest.raises(ValueError, match="transform needs crops that are not shrunk"):
+        pairs.transform(0, image)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(grey_fraction=1.5), r"grey_fraction must be in \[0, 1\], got 1.5"),
+        (dict(min_scale=0), "min_scale must be above 0"),
+        (dict(min_scale=0.5), "needs a crop_size, got None"),
+        (dict(min_scale=0.5, crop_size=40), "need 80 pixels, the images have 48; try min_scale=0.84"),
+        (dict(crop_size=49), "crop_size must be a whole number from 1 to 48"),
+    ],
+)
+def test_wrong_settings(images, wrong, message):
+    with pytest.raises(ValueError, match=message) as error:
+        GreyShrinkDataset(images, **wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_grey_pairs_need_colour(images):
+    with pytest.raises(ValueError, match="grey_fraction needs images of 3 channels, got 1"):
+        GreyShrinkDataset(ImageSet.from_pixels(images.pixels[:, :1]), grey_fraction=0.5)
+
+
+def test_what_decides_the_pairs_is_in_the_config(images):
+    one = GreyShrinkDataset(images, crop_size=16, grey_fraction=0.25, min_scale=0.5)
+    assert one.config == GaussianNoiseDataset(images, crop_size=16).config | dict(grey_fraction=0.25, min_scale=0.5)
