@@ -1,15 +1,30 @@
-"""The pictures of 08_object_blur_out: what each way sees in a scene, what it finds and what is hidden."""
+"""Images and tables of 08_object_blur_out: what each method sees in a scene, finds and hides."""
 
 import numpy as np
+import pandas as pd
 import torch
-from src.studies.hand_finding import Way, box_of, overlap, rebuilt, skin_coloured
 from torch import Tensor, nn
 
 from src.photos.hand_finder import BLOCKS, Found, blur_out, likeness
 from src.photos.photo_files import Photo
+from src.studies.hand_methods import (
+    COLOUR,
+    RECONSTRUCTION,
+    SEGMENTATION,
+    Method,
+    as_float,
+    box_iou,
+    box_of,
+    reconstruct,
+    skin_colour_map,
+)
+
+RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
+COLUMNS = {"iou": "box IoU", "recall": "recall", "pixels": "hidden by mask", "boxed": "hidden by box",
+           "alarms": "false alarms", "seconds": "ms an image"}  # fmt: skip
 
 
-def outlined(image: Tensor, found: list[Found], colour: tuple[float, float, float] = (1, 0, 0)) -> Tensor:
+def outlined(image: Tensor, found: list[Found], colour: tuple[float, float, float] = RED) -> Tensor:
     """float [3, H, W] with the boxes drawn into it."""
     result, thick = image.clone(), max(1, image.shape[2] // 100)
     for x, y, w, h in (one.box for one in found):
@@ -20,57 +35,105 @@ def outlined(image: Tensor, found: list[Found], colour: tuple[float, float, floa
     return result
 
 
-def enlarged(values: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """A map [h, w] or a picture [3, h, w] as it is looked at -> [3, H, W]."""
-    image = torch.from_numpy(np.asarray(values, np.float32))
-    return nn.functional.interpolate(image.expand(3, -1, -1)[None], size=size)[0]
-
-
 def hidden(
     image: Tensor, found: list[Found], mask: bool = False, blocks: int = BLOCKS, smooth: float | None = None
 ) -> Tensor:
-    """float [3, H, W] in [0, 1]: the picture as the command writes it."""
+    """float [3, H, W] in [0, 1]: the image as the command writes it."""
     pixels = (image.clamp(0, 1) * 255).round().byte().numpy()
     return torch.from_numpy(blur_out(Photo(pixels), found, mask, blocks, smooth).pixels / np.float32(255))
 
 
-def story(image: Tensor, known: dict[str, Way], finder: nn.Module, rebuilder: nn.Module) -> dict[str, Tensor]:
-    """title -> float [3, H, W]: a scene, what each way makes of it and finds, and what is published in the end."""
-    size, (back, error) = image.shape[1:], rebuilt(image, rebuilder)
-    found = {name: way(image) for name, way in known.items()}
-    return {
-        "scene": image.clamp(0, 1),
-        "rebuilt": enlarged(back.numpy(), size),
-        "error x 4": enlarged(4 * error, size).clamp(0, 1),
-        "box by error": outlined(image, found["reconstruction"]),
-        "skin colour": enlarged(skin_coloured(image), size),
-        "box by colour": outlined(image, found["skin colour"]),
-        "segmentation": enlarged(likeness(image, finder), size),
-        "its box": outlined(image, found["segmentation"]),
-        "mosaic": hidden(image, found["segmentation"]),
+def enlarged(values: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """A map [h, w] or an image [3, h, w] at the finder's resolution -> [3, H, W]."""
+    image = torch.from_numpy(np.asarray(values, np.float32))
+    return nn.functional.interpolate(image.expand(3, -1, -1)[None], size=size)[0]
+
+
+def steps(image: Tensor, methods: dict[str, Method], finder: nn.Module, rebuilder: nn.Module) -> dict[str, Tensor]:
+    """title -> float [3, H, W]: a scene, the evidence of each method with its box, and the mosaic."""
+    size, (_, error) = image.shape[1:], reconstruct(image, rebuilder)
+    found = {name: method(image) for name, method in methods.items()}
+    evidence = {
+        RECONSTRUCTION: 4 * error,
+        COLOUR: skin_colour_map(image),
+        SEGMENTATION: likeness(image, finder),
     }
+    panels = {name: outlined(enlarged(x, size).clamp(0, 1), found[name]) for name, x in evidence.items()}
+    return {"scene": image.clamp(0, 1), **panels, "hidden": hidden(image, found[SEGMENTATION])}
 
 
-def sheet(stories: list[dict[str, Tensor]]) -> tuple[Tensor, list[str], int]:
-    """images, titles and columns for `show_images`: a row a story, the titles above the first."""
-    titles = [*stories[0]] + [""] * (len(stories[0]) * (len(stories) - 1))
-    return torch.stack([panel for one in stories for panel in one.values()]), titles, len(stories[0])
+def sheet(rows: list[dict[str, Tensor]]) -> tuple[Tensor, list[str], int]:
+    """images, titles and columns for `show_images`: a row for each dict, the titles above the first."""
+    titles = [*rows[0]] + [""] * (len(rows[0]) * (len(rows) - 1))
+    return torch.stack([panel for row in rows for panel in row.values()]), titles, len(rows[0])
 
 
-def failures(known: dict[str, Way], pictures: np.ndarray, count: int) -> tuple[Tensor, list[str], int]:
-    """images, titles and columns for `show_images`: a row a way, those of the pictures, uint8 [N, 4, H, W], on which it
-    is furthest off: the least box IoU, or the most that is hidden where there is no hand. The hand's box is green."""
+def worst_scenes(methods: dict[str, Method], scenes: np.ndarray, count: int) -> tuple[Tensor, list[str], int]:
+    """images, titles and columns for `show_images`: for each method the scenes on which it is worst.
+
+    Worst is the lowest box IoU, or where there is no hand the largest hidden area. Green is the true box.
+    """
     images, titles = [], []
-    for name, way in known.items():
-        places = []
-        for index, picture in enumerate(pictures):
-            image, mask = torch.from_numpy(picture[:3] / np.float32(255)), picture[3] > 127
-            found, truth = way(image), [Found(box_of(mask), mask, 1.0)] if mask.any() else []
-            right = overlap(found[0].box, truth[0].box) if found and truth else float(not found and not truth)
-            hides = np.any([one.mask for one in found], axis=0).mean() if found else 0.0
-            title = f"{name} {right:.2f}" if truth else f"{name} {hides:.0%}"
-            shown = outlined(outlined(image, truth, (0, 1, 0)), found)
-            places.append((right if truth else right - hides, index, shown, title))
-        for *_, shown, title in sorted(places, key=lambda place: place[:2])[:count]:
-            images.append(shown), titles.append(title)
+    for name, method in methods.items():
+        ranked = []
+        for index, scene in enumerate(scenes):
+            image, mask = as_float(scene), scene[3] > 127
+            found, truth = method(image), [Found(box_of(mask), mask, 1.0)] if mask.any() else []
+            iou = box_iou(found[0].box, truth[0].box) if found and truth else float(not found and not truth)
+            area = np.any([one.mask for one in found], axis=0).mean() if found else 0.0
+            title = f"{name} IoU {iou:.2f}" if truth else f"{name} hides {area:.0%}"
+            panel = outlined(outlined(image, truth, GREEN), found)
+            ranked.append((iou if truth else iou - area, index, panel, title))
+        for *_, panel, title in sorted(ranked, key=lambda one: one[:2])[:count]:
+            images.append(panel)
+            titles.append(title)
     return torch.stack(images), titles, count
+
+
+def hidden_fraction(found: list[Found]) -> float:
+    """Fraction of the image that lies in what was found."""
+    return float(np.any([one.mask for one in found], axis=0).mean()) if found else 0.0
+
+
+def plus_minus(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation over the seeds; the mean alone of one seed."""
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
+def condition_table(results: dict[str, dict[str, list[dict]]], seconds: bool = False) -> pd.DataFrame:
+    """A row for each method and condition of `hand_finding.compare`, mean ± standard deviation over the seeds."""
+    rows = {}
+    for method, conditions in results.items():
+        for condition, runs in conditions.items():
+            row = rows.setdefault((method, condition), {})
+            for key, title in COLUMNS.items():
+                values = [run[key] * (1000 if key == "seconds" else 1) for run in runs if run[key] is not None]
+                if key != "seconds" or seconds:
+                    row[title] = plus_minus(values, 1 if key == "seconds" else 3) if values else "-"
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def headline_table(scores: dict) -> pd.DataFrame:
+    """Three rows: the methods on photos and in drawn rooms, without noise; mean ± standard deviation over seeds."""
+    rows = {}
+    for method in (SEGMENTATION, RECONSTRUCTION, COLOUR):
+        runs = {kind: scores[kind][method]["clean"] for kind in ("photos", "scenes")}
+        rows[method] = {
+            "IoU, photos": plus_minus([run["iou"] for run in runs["photos"]], 3),
+            "IoU, rooms": plus_minus([run["iou"] for run in runs["scenes"]], 3),
+            "recall, photos": plus_minus([run["recall"] for run in runs["photos"]], 3),
+            "recall, rooms": plus_minus([run["recall"] for run in runs["scenes"]], 3),
+            "false alarms, rooms": plus_minus([run["alarms"] for run in runs["scenes"]], 3),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def iou_by_method(scores: dict) -> dict[str, dict[str, tuple[float, float]]]:
+    """method -> kind of images -> (mean, standard deviation) of the box IoU over the seeds, for `plot_dots`."""
+    rows = {}
+    for kind in ("scenes", "photos"):
+        for method, conditions in scores[kind].items():
+            values = [run["iou"] for run in conditions["clean"]]
+            rows.setdefault(method, {})[kind] = (float(np.mean(values)), float(np.std(values, ddof=1)))
+    return rows

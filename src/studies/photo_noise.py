@@ -1,68 +1,135 @@
-"""What 07_photos shows and measures with: the bundled photos, curves over sigma, a camera's noise, uncertainty."""
+"""Photos to show, simulated camera noise, PSNR out against PSNR in, and uncertainty: for 07_photos."""
 
-import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from skimage import data
 from torch import Tensor, nn
 
-from src import GaussianNoiseDataset, ImageSet, denoise, estimate_sigma, psnr
-from src.photos.denoiser import flips
+from src.datasets.camera_noise import Camera, jpeg, photograph
+from src.files import ROOT
+from src.images import ImageSet
+from src.loop import evaluation_mode
+from src.metrics import psnr
+from src.noise import GaussianNoiseDataset
+from src.photos.denoiser import denoise
+
+POLYU = ROOT / "checkpoints/published/07_photos/polyu.json"
 
 
-def bundled(names: tuple[str, ...], side: int) -> ImageSet:
+def bundled_photos(names: tuple[str, ...], side: int) -> ImageSet:
     """The middle squares of scikit-image's photos, which may be shown; side in pixels."""
-    squares = []
-    for name in names:
-        image = getattr(data, name)()
-        top, left = ((size - side) // 2 for size in image.shape[:2])
-        squares.append(image[top : top + side, left : left + side])
-    return ImageSet.from_pixels(torch.from_numpy(np.stack(squares).transpose(0, 3, 1, 2).copy()), names)
+    squares = np.stack([middle_square(getattr(data, name)(), side) for name in names])
+    return ImageSet.from_pixels(torch.from_numpy(squares.transpose(0, 3, 1, 2).copy()), names)
 
 
-def noisy(images: ImageSet, sigma: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """(noisy, clean), float32 [N, C, H, W]; sigma in [0, 1] units."""
-    pairs = GaussianNoiseDataset(images, sigma, seed=seed, fixed=True)
-    return pairs.batch(list(range(len(images))))
+def read_square(photo: str | Path, side: int) -> Tensor:
+    """float32 [C, side, side] in [0, 1]: the middle square of a file, or of a bundled photo by its name."""
+    if hasattr(data, str(photo)):
+        pixels = np.atleast_3d(getattr(data, str(photo))())
+    else:
+        with Image.open(photo) as image:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    return torch.from_numpy(middle_square(pixels, side).transpose(2, 0, 1).astype(np.float32) / 255)
 
 
-def in_and_out(
-    model: nn.Module, images: ImageSet, sigmas: list[float], told: bool = False
+def middle_square(pixels: np.ndarray, side: int) -> np.ndarray:
+    """[side, side, C] of [H, W, C], or less where a photo is smaller."""
+    top, left = (max(0, (size - side) // 2) for size in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
+
+
+def noisy_images(images: ImageSet, sigma: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """(noisy, clean), float32 [N, C, H, W], with Gaussian noise; sigma in [0, 1]."""
+    return GaussianNoiseDataset(images, sigma, seed=seed, fixed=True).batch(list(range(len(images))))
+
+
+def camera_photos(clean: Tensor, shot: float = 2e-3, seed: int = 0, quality: int = 92) -> tuple[Tensor, Tensor]:
+    """(noisy, clean), each [N, 3, H, W] in [0, 1]: JPEG files of a simulated camera, and the same without noise.
+
+    clean: [N, 3, H, W] in [0, 1]. shot: variance of the noise of a white raw value; 2e-3 is a dim room. Each image has
+    a camera of its own, drawn from (seed, index).
+    """
+    pairs = []
+    for index, image in enumerate(clean):
+        rng = np.random.default_rng([seed, index])
+        camera = replace(Camera.drawn(rng), shot=shot, read=shot / 50)
+        noisy, reference = photograph(image, camera, rng)
+        pairs.append((jpeg(noisy, quality), reference))
+    noisy, reference = (torch.stack(part) for part in zip(*pairs))
+    return noisy, reference
+
+
+def noise_kinds(clean: Tensor, sigma: float, shot: float, seed: int = 0) -> dict[str, tuple[Tensor, Tensor]]:
+    """name -> (noisy, clean), each [N, 3, H, W]: from Gaussian noise to a camera's JPEG file."""
+    normal = np.random.default_rng([seed, 0]).standard_normal(clean.shape, np.float32)
+    gaussian = clean + sigma * torch.from_numpy(normal)
+    noisy, reference = camera_photos(clean, shot, seed, quality=100)
+    return {
+        "Gaussian": (gaussian, clean),
+        "Gaussian, clipped to 8 bits": ((gaussian.clamp(0, 1) * 255).round() / 255, clean),
+        "camera": (noisy, reference),
+        "camera, JPEG 92": camera_photos(clean, shot, seed),
+    }
+
+
+def gain_table(kinds: dict[str, tuple[Tensor, Tensor]], methods: dict[str, Callable[[Tensor], Tensor]]) -> pd.DataFrame:
+    """PSNR in dB of each kind of noise, before and after each method."""
+    rows = {}
+    for kind, (noisy, clean) in kinds.items():
+        rows[kind] = {"noisy": float(psnr(noisy, clean).mean())}
+        rows[kind] |= {name: float(psnr(method(noisy), clean).mean()) for name, method in methods.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").round(2)
+
+
+def polyu_table(path: Path = POLYU) -> pd.DataFrame:
+    """PSNR on PolyU's 100 real photos, as measured by `python -m src.photos.benchmark`."""
+    return pd.DataFrame.from_dict(json.loads(path.read_text()), orient="index")
+
+
+def psnr_in_and_out(
+    model: nn.Module, images: ImageSet, sigmas: list[float], non_blind: bool = False
 ) -> list[tuple[float, float]]:
-    """(PSNR in, PSNR out) in dB at each sigma, means over the images; told: the network is given sigma."""
+    """(PSNR in, PSNR out) in dB at each sigma, means over the images. non_blind: sigma is given to `denoise`."""
     points = []
     for sigma in sigmas:
-        given, clean = noisy(images, sigma)
-        restored = denoise(given, model, sigma=sigma if told else None)
-        points.append((float(psnr(given, clean).mean()), float(psnr(restored, clean).mean())))
+        noisy, clean = noisy_images(images, sigma)
+        denoised = denoise(noisy, model, sigma=sigma if non_blind else None)
+        points.append((float(psnr(noisy, clean).mean()), float(psnr(denoised, clean).mean())))
     return points
 
 
-def own_photo(place: str, side: int) -> Tensor:
-    """float32 [C, H, W] in [0, 1]: the middle square of a file, or of a bundled photo by its name."""
-    if hasattr(data, place):
-        pixels = np.atleast_3d(getattr(data, place)())
-    else:
-        with Image.open(place) as image:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    top, left = (max(0, (size - side) // 2) for size in pixels.shape[:2])
-    pixels = pixels[top : top + side, left : left + side].transpose(2, 0, 1)
-    return torch.from_numpy(pixels.astype(np.float32) / 255)
+@torch.no_grad()
+def symmetry_spread(model: nn.Module, noisy: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviation of the outputs for the eight flips and turns, and error of their mean, each [N, 1, H, W].
 
-
-def spread_and_error(model: nn.Module, given: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
-    """Deviation of the eight flips and error of their mean, each [N, 1, H, W], over the channels."""
-    answers = torch.stack([*flips(model, given)])  # [8, N, C, H, W]
-    error = (answers.mean(dim=0) - clean).square().mean(dim=1, keepdim=True).sqrt()
-    return answers.var(dim=0).mean(dim=1, keepdim=True).sqrt(), error
+    noisy, clean: [N, C, H, W] with H = W; both results are root mean squares over the channels.
+    """
+    where, outputs = next(model.parameters()).device, []
+    with evaluation_mode(model):
+        for turns in range(4):
+            for flip in (False, True):
+                x = torch.rot90(noisy.flip(3) if flip else noisy, turns, (2, 3))
+                y = torch.rot90(model(x.to(where)).cpu(), -turns, (2, 3))
+                outputs.append(y.flip(3) if flip else y)
+    outputs = torch.stack(outputs)  # [8, N, C, H, W]
+    error = (outputs.mean(dim=0) - clean).square().mean(dim=1, keepdim=True).sqrt()
+    return outputs.var(dim=0).mean(dim=1, keepdim=True).sqrt(), error
 
 
 def error_by_spread(spread: Tensor, error: Tensor, parts: int = 10) -> list[tuple[float, float]]:
-    """(spread, error), both root mean square in grey levels of 255, of the pixels sorted by their spread into parts."""
+    """(spread, error), root mean squares in 8-bit levels, of the pixels sorted by spread in equal parts."""
+
+    def rms(values: Tensor, chosen: Tensor) -> float:
+        return float(values.flatten()[chosen].square().mean().sqrt()) * 255
+
     order = spread.flatten().argsort()
-    rms = lambda x, chosen: float(x.flatten()[chosen].square().mean().sqrt()) * 255  # noqa: E731
     return [(rms(spread, chosen), rms(error, chosen)) for chosen in order.tensor_split(parts)]
 
 
@@ -70,66 +137,3 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     """Spearman's, between two maps."""
     ranks = [x.flatten().argsort().argsort().double() for x in (a, b)]
     return float(torch.corrcoef(torch.stack(ranks))[0, 1])
-
-
-# a camera's noise, step by step, each [N, 3, H, W] in [0, 1] from clean and a generator
-
-Draw = np.random.Generator
-
-
-def gaussian(clean: Tensor, sigma: float, draw: Draw) -> Tensor:
-    """What the network was trained on."""
-    return clean + sigma * torch.from_numpy(draw.standard_normal(clean.shape, np.float32))
-
-
-def photons(clean: Tensor, full: float, draw: Draw) -> Tensor:
-    """Counted light: variance grows with brightness, in linear light (gamma 2.2); full: photons of a white pixel."""
-    counts = draw.poisson(clean.double().numpy() ** 2.2 * full)
-    return torch.from_numpy((counts / full).clip(0, 4) ** (1 / 2.2)).float()
-
-
-def mosaic(clean: Tensor, full: float, draw: Draw) -> Tensor:
-    """Counted light behind a Bayer mosaic, whose two missing colours are then interpolated: noise in blots."""
-    counts = torch.from_numpy(draw.poisson(clean.double().numpy() ** 2.2 * full) / full).float()
-    seen = torch.zeros(1, 3, *clean.shape[2:])
-    seen[:, 0, ::2, ::2] = seen[:, 1, ::2, 1::2] = seen[:, 1, 1::2, ::2] = seen[:, 2, 1::2, 1::2] = 1
-    near = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).expand(3, 1, 3, 3)
-    spread = lambda x: nn.functional.conv2d(x, near, padding=1, groups=3)  # noqa: E731
-    filled = torch.where(seen > 0, counts, spread(counts * seen) / spread(seen.expand_as(counts)))
-    return filled.clamp(0, 4) ** (1 / 2.2)
-
-
-def jpeg(image: Tensor, quality: int = 90) -> Tensor:
-    """Written as a JPEG file and read again."""
-    read = []
-    for picture in (image.clamp(0, 1) * 255).round().byte():
-        file = io.BytesIO()
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
-        read.append(np.asarray(Image.open(file)))
-    return torch.from_numpy(np.stack(read).transpose(0, 3, 1, 2).copy()).float() / 255
-
-
-def kinds_of_noise(clean: Tensor, sigma: float, full: float, seed: int = 0) -> dict[str, Tensor]:
-    """name -> noisy pictures: Gaussian noise, and a camera's with what happens to it on the way to the file."""
-    draw = lambda k: np.random.default_rng([seed, k])  # noqa: E731
-    return {
-        "Gaussian": gaussian(clean, sigma, draw(0)),
-        "Gaussian, clipped, 8 bits": (gaussian(clean, sigma, draw(0)).clamp(0, 1) * 255).round() / 255,
-        "photons": photons(clean, full, draw(1)),
-        "photons, mosaic": mosaic(clean, full, draw(2)),
-        "photons, mosaic, JPEG": jpeg(mosaic(clean, full, draw(2))),
-    }
-
-
-def gain(model: nn.Module, kinds: dict[str, Tensor], clean: Tensor) -> str:
-    """A table: PSNR of each kind before and after, as it comes and with grain=3, and sigma estimated from the picture."""
-    lines = [
-        f"{'noise':28s}{'before':>10s}{'denoised':>10s}{'gain':>8s}{'grain 3':>10s}{'gain':>8s}{'estimated sigma':>18s}"
-    ]
-    for name, given in kinds.items():
-        answers = (given, denoise(given, model), denoise(given, model, grain=3))
-        before, after, grained = (float(psnr(x, clean).mean()) for x in answers)
-        level = float(estimate_sigma(given).mean()) * 255
-        figures = f"{after:10.2f}{after - before:+8.2f}{grained:10.2f}{grained - before:+8.2f}{level:18.1f}"
-        lines.append(f"{name:28s}{before:10.2f}{figures}")
-    return "\n".join(lines)

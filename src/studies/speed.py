@@ -1,40 +1,46 @@
-"""What 09_speed measures with: the training loop of 2021, clocks on trainings and filters. See also limits.py."""
+"""Time to quality and denoising speed, for 09_speed: the 2021 loop, clocks for training runs and filters.
+
+The machine's limits (roofline, where an epoch's time goes, growth) are in hardware_limits.py.
+"""
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from statistics import median
-from unittest import mock
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from skimage.restoration import denoise_tv_chambolle, denoise_wavelet
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, Dataset
 
-from src import GaussianNoiseDataset, ImageSet, TrainConfig, psnr, train
-from src.images import find_folder
 from src.device import device
-from src.evaluation import bm3d, denoise_batches, nlm
+from src.evaluation import bm3d, nlm
+from src.images import ImageSet, find_folder
+from src.loop import TrainConfig, denoised_batches, held_out_psnr, training_loop
+from src.metrics import psnr
+from src.networks import DnCNN, UNet2021
+from src.noise import GaussianNoiseDataset
+from src.unet import UNet
 
 TV_WEIGHTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
+Curve = list[tuple[float, float]]  # (seconds of training, held-out PSNR in dB)
+
 
 def clock() -> float:
-    """Seconds; what a GPU has queued is waited for first."""
+    """Seconds, after waiting for what a GPU has queued."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-class Files(Dataset):
-    """The files of `images`, each decoded and resized whenever it is asked for: float32 [3, side, side] in [0, 1]."""
+class FileDataset(Dataset):
+    """The files of an ImageSet, decoded and resized at every access: float32 [3, side, side] in [0, 1]."""
 
     def __init__(self, folder: str, images: ImageSet, side: int):
         self.paths, self.side = [find_folder(folder) / name for name in images.names], side
@@ -47,13 +53,14 @@ class Files(Dataset):
         return torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
 
 
-def train_as_in_2021(
-    model: nn.Module, files: Files, sigma: float, steps: int, batch: int = 4, lr: float = 2e-4, seed: int = 0
+def loop_2021(
+    model: nn.Module, files: FileDataset, sigma: float, steps: int, batch_size: int = 4, lr: float = 2e-4, seed: int = 0
 ) -> Iterator[float]:
-    """Train without end, float32 and NCHW, every lever left alone; yield the mean loss after each `steps` steps."""
+    """Train without end as in 2021, float32 and channels first; yield the mean loss of every `steps` steps."""
     model.to(device()).train()
-    loader = DataLoader(files, batch, shuffle=True, num_workers=0, generator=torch.Generator().manual_seed(seed))
-    optimizer = torch.optim.Adam(model.parameters(), lr, foreach=False, fused=False)  # a loop over the weights
+    generator = torch.Generator().manual_seed(seed)
+    loader = DataLoader(files, batch_size, shuffle=True, num_workers=0, generator=generator)
+    optimizer = torch.optim.Adam(model.parameters(), lr, foreach=False, fused=False)
     losses = []
     while True:
         for clean in loader:
@@ -69,131 +76,12 @@ def train_as_in_2021(
                 losses.clear()
 
 
-@contextmanager
-def float32():
-    """Our loop as it runs where the hardware has no bfloat16: neither in the convolutions nor in Muon."""
-    with ExitStack() as undo:
-        for module in ("device", "muon"):
-            undo.enter_context(mock.patch(f"src.{module}.precision", lambda where: torch.float32))
-        yield
+def quality_over_time(
+    epochs: Iterator, model: nn.Module, test_set: GaussianNoiseDataset, budget: float, evaluations: int = 24
+) -> Curve:
+    """Train for `budget` seconds and evaluate about `evaluations` times; the evaluations do not count as time.
 
-
-@contextmanager
-def by_channel():
-    """Tensors laid out by channel (NCHW), torch's default, whatever the hardware would like."""
-    with mock.patch("src.loop.memory_format", lambda shape: torch.contiguous_format):
-        yield
-
-
-@contextmanager
-def unfused():
-    """Adam and the mean of the weights as loops over the weights, one small operation after another."""
-    adam = torch.optim.Adam
-
-    def plain_adam(*arguments, **options):
-        return adam(*arguments, **options | dict(fused=False, foreach=False))
-
-    def plain_lerp(averaged, stepped, share):
-        for mean, now in zip(averaged, stepped):
-            mean.lerp_(now, share)
-
-    with mock.patch("torch.optim.Adam", plain_adam), mock.patch("torch._foreach_lerp_", plain_lerp):
-        yield
-
-
-@contextmanager
-def singly():
-    """A batch put together from its pairs, fetched one by one, as a DataLoader does with a plain data set."""
-    whole = GaussianNoiseDataset.batch
-
-    def batch(self, indices):
-        return tuple(torch.cat(part) for part in zip(*(whole(self, [index]) for index in indices)))
-
-    with mock.patch.object(GaussianNoiseDataset, "batch", batch):
-        yield
-
-
-def under(context: Callable, epochs: Iterator) -> Iterator:
-    """The same epochs, each under context(), which the ones of others between them are not."""
-    while True:
-        with context():
-            entry = next(epochs, None)
-        if entry is None:
-            return
-        yield entry
-
-
-def interleaved(runs: dict[str, Iterator], repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of each next() of the runs, taken in turn, A B A B ...; the first of each warms up and is left out."""
-    seconds = {name: [] for name in runs}
-    for _ in range(repeats + 1):
-        for name, run in runs.items():
-            start = clock()
-            next(run)
-            seconds[name].append(clock() - start)
-    for run in runs.values():
-        run.close()  # frees the networks
-    return {name: np.array(taken[1:]) for name, taken in seconds.items()}
-
-
-def shares(model: nn.Module, train_set: GaussianNoiseDataset, config: TrainConfig, repeats: int) -> dict[str, float]:
-    """Seconds of an epoch of `train` by part, means over `repeats`; together they are the epoch.
-
-    On a GPU the clock waits at every part, so there the epoch is a little slower than it is without.
-    """
-    parts = ("data", "forward", "backward", "optimizer")
-    spent, started = dict.fromkeys(parts, 0.0), {}
-
-    def begin(part: str, *_) -> None:
-        started[part] = clock()
-
-    def end(part: str, *_) -> None:
-        spent[part] += clock() - started[part]
-
-    def timed(part: str, function: Callable) -> Callable:
-        def call(*args, **options):
-            begin(part)
-            try:
-                return function(*args, **options)
-            finally:
-                end(part)
-
-        return call
-
-    # the loop steps a copy of the network, which takes the hooks along
-    model.register_forward_pre_hook(lambda *_: begin("forward"))
-    model.register_forward_hook(lambda *_: end("forward"))
-    hooks = [
-        register_optimizer_step_pre_hook(lambda *_: begin("optimizer")),
-        register_optimizer_step_post_hook(lambda *_: end("optimizer")),
-    ]
-    watched = [(train_set, "batch", "data"), (Tensor, "backward", "backward")]
-    epochs = train(model, train_set, None, replace(config, epochs=repeats + 1))
-    with ExitStack() as undo:
-        for hook in hooks:
-            undo.callback(hook.remove)
-        next(epochs)  # warms up
-        for owner, name, part in watched:
-            undo.enter_context(mock.patch.object(owner, name, timed(part, getattr(owner, name))))
-        spent.update(dict.fromkeys(parts, 0.0))
-        start = clock()
-        list(epochs)
-        whole = clock() - start
-    spent["rest"] = whole - sum(spent.values())
-    return {part: seconds / repeats for part, seconds in spent.items()}
-
-
-def held_out(model: nn.Module, test_set: GaussianNoiseDataset) -> float:
-    """PSNR in dB, mean over the pictures."""
-    return torch.cat([psnr(d, c) for _, c, d in denoise_batches(model, test_set)]).mean().item()
-
-
-def until(
-    epochs: Iterator, model: nn.Module, test_set: GaussianNoiseDataset, budget: float, looks: int = 24
-) -> list[tuple[float, float]]:
-    """Train for `budget` seconds; (seconds so far, held-out PSNR in dB) at about `looks` moments, none of their time in it.
-
-    epochs: what trains `model` whenever it is asked for the next of them.
+    epochs: trains `model` a little more at every next().
     """
     points, spent, due = [], 0.0, 0.0
     while spent < budget:
@@ -201,59 +89,84 @@ def until(
         next(epochs)
         spent += clock() - start
         if spent >= min(due, budget):
-            points.append((spent, held_out(model, test_set)))
-            due = spent + budget / looks
+            points.append((spent, held_out_psnr(model, test_set)))
+            due = spent + budget / evaluations
     return points
 
 
-def passed(points: list[tuple[float, float]], level: float) -> float:
-    """The first seconds at which a curve of `until` was seen above the level, inf where it never was, nan of nan."""
-    never = float("inf") if level == level else level
-    return next((seconds for seconds, value in points if value > level), never)
+def train_three(
+    train_set: GaussianNoiseDataset, test_set: GaussianNoiseDataset, files: FileDataset, budget: float, seed: int = 0
+) -> tuple[dict[str, nn.Module], dict[str, Curve]]:
+    """Networks and curves of "ours", "DnCNN" and "2021" after `budget` seconds of training each."""
+    config = TrainConfig(epochs=1_000_000, batch_size=min(8, len(train_set)), seed=seed)
+    models = {
+        "ours": UNet(train_set.shape[0], seed=seed),
+        "DnCNN": DnCNN(train_set.shape[0], seed=seed),
+        "2021": UNet2021(train_set.shape[0], seed=seed),
+    }
+    runs = {name: training_loop(models[name], train_set, None, config) for name in ("ours", "DnCNN")}
+    runs["2021"] = loop_2021(models["2021"], files, float(train_set.sigma), steps=4, seed=seed)
+    return models, {name: quality_over_time(run, models[name], test_set, budget) for name, run in runs.items()}
 
 
-def quality(method: nn.Module | Callable, test_set: GaussianNoiseDataset, repeats: int) -> tuple[float, float]:
-    """(seconds a megapixel, PSNR in dB) of a network or of a filter(noisy [C, H, W], sigma); the median of `repeats`."""
+def seconds_to_reach(curve: Curve, level: float) -> float:
+    """The first seconds at which a curve is above the level; infinity where it never is."""
+    return next((seconds for seconds, value in curve if value > level), float("inf"))
+
+
+def time_table(curves: dict[str, Curve], levels: dict[str, float]) -> pd.DataFrame:
+    """Seconds until each curve passes each level, and the PSNR at its end."""
+    rows = {}
+    for name, curve in curves.items():
+        rows[name] = {f"seconds to pass {level}": seconds_to_reach(curve, value) for level, value in levels.items()}
+        rows[name]["PSNR at the end, dB"] = curve[-1][1]
+    return pd.DataFrame.from_dict(rows, orient="index").round(2)
+
+
+def denoising_speed(method: nn.Module | Callable, test_set: GaussianNoiseDataset, repeats: int) -> tuple[float, float]:
+    """(seconds a megapixel, PSNR in dB) of a network or of a filter(noisy [C, H, W], sigma); median of `repeats`."""
     noisy, clean = test_set.batch(list(range(len(test_set))))
     taken = []
     for _ in range(repeats):
         start = clock()
         if isinstance(method, nn.Module):
-            result = torch.cat([denoised for *_, denoised in denoise_batches(method, test_set)])
+            result = torch.cat([denoised for *_, denoised in denoised_batches(method, test_set)])
         else:
             result = torch.stack([method(image, test_set.sigma) for image in noisy]).clamp(0, 1)
         taken.append(clock() - start)
     return median(taken) / (clean[:, 0].numel() / 1e6), psnr(result, clean).mean().item()
 
 
-def classical(test_set: GaussianNoiseDataset, repeats: int) -> dict[str, tuple[float, float]]:
-    """`quality` of the filters, which are told sigma: TV at the weight best for these pictures, BM3D and wavelets if
-    installed; BM3D, the slow one, once."""
-    found = {"nlm": quality(nlm, test_set, repeats)}
-    tried = {weight: quality(partial(_tv, weight=weight), test_set, 1)[1] for weight in TV_WEIGHTS}
-    found["tv"] = quality(partial(_tv, weight=max(tried, key=tried.get)), test_set, repeats)
+def classical_speed(test_set: GaussianNoiseDataset, repeats: int) -> dict[str, tuple[float, float]]:
+    """`denoising_speed` of the filters, which are given sigma.
+
+    Total variation has the weight that is best for these images. BM3D and wavelets where they are installed; BM3D,
+    which is slow, is timed once.
+    """
+    found = {"nlm": denoising_speed(nlm, test_set, repeats)}
+    tried = {weight: denoising_speed(partial(total_variation, weight=weight), test_set, 1)[1] for weight in TV_WEIGHTS}
+    found["tv"] = denoising_speed(partial(total_variation, weight=max(tried, key=tried.get)), test_set, repeats)
     if find_spec("pywt"):
-        found["wavelet"] = quality(_wavelet, test_set, repeats)
+        found["wavelet"] = denoising_speed(bayes_shrink, test_set, repeats)
     if find_spec("bm3d"):
-        found["bm3d"] = quality(bm3d, test_set, 1)
+        found["bm3d"] = denoising_speed(bm3d, test_set, 1)
     return found
 
 
-def _tv(noisy: Tensor, sigma: float, weight: float) -> Tensor:
-    """Total variation (Chambolle 2004)."""
+def speed_table(found: dict[str, tuple[float, float]]) -> pd.DataFrame:
+    """Rows by PSNR; how many times faster than BM3D, where that is installed."""
+    table = pd.DataFrame.from_dict(found, orient="index", columns=["seconds a megapixel", "PSNR, dB"])
+    if "bm3d" in found:
+        table["times faster than BM3D"] = found["bm3d"][0] / table["seconds a megapixel"]
+    return table.sort_values("PSNR, dB").round({"seconds a megapixel": 3, "PSNR, dB": 2, "times faster than BM3D": 1})
+
+
+def total_variation(noisy: Tensor, sigma: float, weight: float) -> Tensor:
+    """Chambolle 2004."""
     return torch.from_numpy(denoise_tv_chambolle(noisy.numpy(), weight=weight, channel_axis=0)).float()
 
 
-def _wavelet(noisy: Tensor, sigma: float) -> Tensor:
-    """BayesShrink (Chang, Yu, Vetterli 2000)."""
+def bayes_shrink(noisy: Tensor, sigma: float) -> Tensor:
+    """Wavelet thresholding (Chang, Yu, Vetterli 2000)."""
     result = denoise_wavelet(noisy.numpy(), sigma, method="BayesShrink", convert2ycbcr=len(noisy) == 3, channel_axis=0)
     return torch.from_numpy(result).float()
-
-
-def verdict(rows: list[tuple[str, str, float, float]]) -> str:
-    """A table of (what, "at least" or "at most", goal, figure); a figure that is nan was not measured here."""
-    lines = [f"{'':58s} {'goal':>15s} {'figure':>9s}  met"]
-    for what, way, goal, figure in rows:
-        met = "-" if figure != figure else "yes" if (figure >= goal) == (way == "at least") or figure == goal else "no"
-        lines.append(f"{what:58s} {way:>8s} {goal:6g} {figure:9.3g}  {met}")
-    return "\n".join(lines)

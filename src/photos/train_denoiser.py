@@ -1,0 +1,117 @@
+"""Train a denoiser for photos. The defaults are the recipe of the shipped network.
+
+    python -m src.datasets drawn_photos                  # 2,000 drawn images, without any photo
+    python -m src.photos.train_denoiser                  # 264 epochs, about two hours on one core
+
+A network for grey photos that works in units of the noise, from an earlier run with fewer blocks:
+
+    python -m src.photos.train_denoiser --run grey --start denoiser --grey-fraction 1 --min-scale 0.5 --blocks 2 \\
+        --noise-level-normalised --crop-size 128 --batch-size 8 --epochs 90
+
+`load_denoiser("checkpoints/<run>")` reads the result.
+"""
+
+import argparse
+import sys
+from dataclasses import fields
+
+from torch import Tensor, nn
+
+from src.checkpoint import load, run_folder
+from src.datasets.grey_and_shrink import GreyShrinkDataset
+from src.files import exit_code, say
+from src.images import load_images, split_images
+from src.loop import TrainConfig
+from src.networks import NoiseLevelNormalised, deepened
+from src.noise import number
+from src.train import fit
+from src.unet import UNet
+
+RECIPE = dict(epochs=264, batch_size=16, loss="psnr")  # of the shipped network, where it differs from TrainConfig
+COOLDOWN = 141 / 264  # of the epochs
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = parsed(argv)
+    return exit_code(lambda: train(arguments))
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.photos.train_denoiser",
+        description="Train a denoiser for photos and keep it in checkpoints/<run>/.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", default="data/drawn_photos", metavar="DIR", help="folder of images")
+    add("--size", type=int, default=256, help="side of the images in pixels")
+    add("--most-train", type=int, default=100_000, help="images to train on at most")
+    add("--most-held-out", type=int, default=24, help="images to evaluate on at most")
+    add("--held-out", type=number, default=0.05, help="fraction of the images held out")
+    add("--sigma", type=number, nargs="+", default=[0.0, 55 / 255], help="of the noise, or lowest and highest; 25/255")
+    add("--grey-fraction", type=number, default=0.25, help="fraction of the pairs that are grey")
+    add("--min-scale", type=number, default=1.0, help="smallest factor by which crops are made smaller")
+    add("--crop-size", type=int, default=64, help="side of the training crops in pixels")
+    add("--widths", type=int, nargs="+", default=[32, 64, 128, 192], help="channels of each level")
+    add("--blocks", type=int, default=1, help="residual blocks a level")
+    add("--noise-level-normalised", action="store_true", help="scale the input by 1/sigma, estimated or given")
+    add("--start", metavar="RUN", help="start from the weights of this run, which may have fewer blocks")
+    add("--run", default="denoiser", help="folder below checkpoints/")
+    for field in fields(TrainConfig):
+        option, default = f"--{field.name.replace('_', '-')}", RECIPE.get(field.name, field.default)
+        if field.name == "cooldown":
+            add(option, type=int, help="last epochs, in which the learning rate falls to 0; half of them if left out")
+        else:
+            add(option, type=type(default), default=default, help=f"see TrainConfig.{field.name}")
+    return parser.parse_args(argv)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train as the command line says; 130 if it was stopped."""
+    settings = {field.name: getattr(arguments, field.name) for field in fields(TrainConfig)}
+    if settings["cooldown"] is None:
+        settings["cooldown"] = round(COOLDOWN * arguments.epochs)
+    config = TrainConfig(**settings)
+    images = load_images(arguments.data, size=arguments.size)
+    train_images, held_out = split_images(images, arguments.held_out, arguments.seed)
+    train_images = train_images.sample(arguments.most_train, arguments.seed)
+    held_out = held_out.sample(arguments.most_held_out, arguments.seed)
+    sigma = arguments.sigma[0] if len(arguments.sigma) == 1 else tuple(arguments.sigma)
+    train_set = GreyShrinkDataset(
+        train_images, sigma, arguments.seed, crop_size=arguments.crop_size, augment=True,
+        grey_fraction=arguments.grey_fraction, min_scale=arguments.min_scale,
+    )  # fmt: skip
+    test_set = GreyShrinkDataset(held_out, sigma, arguments.seed + 1, fixed=True, grey_fraction=arguments.grey_fraction)
+    model, start = network(images.shape[1], arguments)
+    history = fit(model, train_set, test_set, config, run=arguments.run, start=start)
+    psnrs = [record["psnr"] for record in history if "psnr" in record]
+    say(f"held-out PSNR  {psnrs[-1]:.2f} dB after {len(history)} epochs" if psnrs else "no epoch was finished")
+    say(f"kept in        {run_folder(arguments.run)}")
+    return 0 if len(history) == config.epochs else 130
+
+
+def network(channels: int, arguments: argparse.Namespace) -> tuple[nn.Module, dict[str, Tensor] | None]:
+    """The untrained network and, with --start, the weights that it starts from."""
+    unet = UNet(channels, arguments.widths, arguments.blocks, arguments.seed)
+    model = NoiseLevelNormalised(unet) if arguments.noise_level_normalised else unet
+    if not arguments.start:
+        return model, None
+    before = load(arguments.start).cpu()
+    if isinstance(before, NoiseLevelNormalised):
+        if not arguments.noise_level_normalised:
+            raise ValueError(f"--start {arguments.start} is noise-level normalised; add --noise-level-normalised")
+        before = before.unet
+    if not isinstance(before, UNet) or before.config["widths"] != list(arguments.widths):
+        found = before.config.get("widths", type(before).__name__)
+        raise ValueError(f"--start {arguments.start} has widths {found}, got {arguments.widths}; name those")
+    if before.config["blocks"] > arguments.blocks:
+        raise ValueError(
+            f"--start {arguments.start} has {before.config['blocks']} blocks, got {arguments.blocks}; name no fewer"
+        )
+    unet.load_state_dict(deepened(before.state_dict(), unet))
+    return model, model.state_dict()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Copy a run's network to a published folder: weights.pt, and record.json with the sha256 and the command."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import torch
+
+from src.checkpoint import load, run_folder
+from src.files import write_atomically, write_json
+
+
+def publish(run: str | Path, target: Path, command: str, extra: dict | None = None) -> None:
+    """Write the EMA weights of a run and its record as `src.checkpoint.load` reads them from a published folder.
+
+    command: what trains it again. extra: further entries of the record. Raises FileNotFoundError for an unknown run.
+    """
+    weights = {name: x.detach().cpu().contiguous() for name, x in load(run).state_dict().items()}
+    record = json.loads((run_folder(run) / "record.json").read_text())
+    file = io.BytesIO()
+    torch.save(weights, file)
+    record |= dict(command=command, sha256=hashlib.sha256(file.getvalue()).hexdigest(), **(extra or {}))
+    write_atomically(target / "weights.pt", lambda out: out.write(file.getvalue()))
+    write_json(target / "record.json", record)
+
+
+def read_record(folder: str | Path) -> dict:
+    """The record.json beside a network's weights."""
+    return json.loads((Path(folder) / "record.json").read_text())
