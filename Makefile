@@ -1,36 +1,43 @@
 # The commands of this project; `make` alone lists them.
 PYTHON ?= python3
 VENV   := .venv
-BIN    := $(VENV)/bin
+BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 NAME   ?= 01_denoise
 ARGS   ?=
+DRAWN  := data/finger_numbers/about.json
+TEST   := -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test notebooks lint
+.PHONY: help install run lab test test-slow notebooks lint
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  other parameters: make run ARGS='sigma=0.1 run=sigma01'; another notebook: make run NAME=02_epochs"
 
-run: $(VENV)/installed data/finger_numbers/about.json  ## train on the drawn hands and show clean / noisy / denoised
+install: $(VENV)/installed  ## the virtual environment, with requirements.txt
+
+run: $(VENV)/installed $(DRAWN)  ## train on the drawn hands and show clean / noisy / denoised
 	@$(BIN)/python -m src.run $(NAME) $(ARGS)
 
-lab: $(VENV)/installed data/finger_numbers/about.json  ## open the notebooks in Jupyter
-	@$(BIN)/jupyter lab notebooks
+lab: $(VENV)/installed $(DRAWN)  ## open the project in Jupyter
+	@$(BIN)/python -m jupyter lab $(ARGS)
 
-test: $(VENV)/installed  ## run every test, the notebooks with tiny parameters among them
-	@$(BIN)/python -m pytest
+test: $(VENV)/installed  ## run the tests, the notebooks with tiny parameters among them
+	@$(BIN)/python $(TEST) -m "not slow"
 
-notebooks: $(VENV)/installed data/finger_numbers/about.json  ## re-execute the committed notebooks in place
+test-slow: $(VENV)/installed  ## run what takes longer: 200 kills, several processes, the package
+	@$(BIN)/python $(TEST) -m slow
+
+notebooks: $(VENV)/installed $(DRAWN)  ## re-execute the committed notebooks in place
 	@$(BIN)/python -m src.run --in-place
 
 lint: $(VENV)/installed  ## check src, tests and notebooks with ruff
-	@$(BIN)/ruff check src tests notebooks
-	@$(BIN)/ruff format --check src tests notebooks
+	@$(BIN)/python -m ruff check src tests notebooks
+	@$(BIN)/python -m ruff format --check src tests notebooks
 
 # looked at again when the drawing code changes: a set drawn by an older version is named, not used
-data/finger_numbers/about.json: src/finger_numbers.py src/drawn_set.py src/hands.py src/scenes.py src/textures.py | $(VENV)/installed
-	@$(BIN)/python -m src.data finger_numbers && touch $@
+$(DRAWN): $(wildcard src/datasets/*.py) | $(VENV)/installed
+	@$(BIN)/python -m src.datasets finger_numbers && touch $@
 
 # the virtual environment; installed into again whenever the pins change
 $(VENV)/installed: requirements.txt pyproject.toml
