@@ -22,6 +22,7 @@ from src.checkpoint import load, run_folder
 from src.files import exit_code, one_line, printable, say, write_atomically, write_text
 
 FILES = ("model.safetensors", "model.onnx", "README.md")
+NEEDED = ("safetensors", "onnx", "onnxscript")
 
 
 class AnySize(nn.Module):
@@ -40,11 +41,17 @@ class AnySize(nn.Module):
         return self.model(noisy[:, :, rows][:, :, :, columns])[:, :, :height, :width]
 
 
-def export(run: str | Path, to: str | Path | None = None) -> Path:
+def export_run(run: str | Path, to: str | Path | None = None) -> Path:
     """Write the EMA weights of a run as safetensors and ONNX with a model card; return the folder.
 
-    Raises ValueError for a network of an unknown class, FileNotFoundError for a run that is not there.
+    Raises ValueError for a network of an unknown class, FileNotFoundError for a run that is not there, OSError where a
+    package is missing.
     """
+    try:
+        for name in NEEDED:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise OSError(f"{error}; python -m pip install {' '.join(NEEDED)}") from None
     model = load(run).eval().cpu()
     record = json.loads((run_folder(run) / "record.json").read_text(encoding="utf-8"))
     folder = Path(to) if to is not None else run_folder(run) / "export"
@@ -103,8 +110,8 @@ def write_onnx(path: Path, model: nn.Module) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter speaks to its developers
         program = torch.onnx.export(
-            AnySize(model), (example,), input_names=["noisy"], output_names=["denoised"], dynamic_shapes={"noisy": axes},
-            dynamo=True, verbose=False,
+            AnySize(model), (example,), input_names=["noisy"], output_names=["denoised"],
+            dynamic_shapes={"noisy": axes}, dynamo=True, verbose=False,
         )  # fmt: skip
     content = program.model_proto.SerializeToString()
     write_atomically(path, lambda file: file.write(content))
@@ -164,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> None:
-        folder = export(arguments.run, arguments.to)
+        folder = export_run(arguments.run, arguments.to)
         for name in FILES:
             say(f"{printable(folder / name)}  {(folder / name).stat().st_size / 1e6:.1f} MB")
 
