@@ -1,0 +1,198 @@
+"""Every command that a page, a notebook, a record, a help text or a docstring names is executed with tiny parameters.
+
+TINY holds the tiny versions: the program, and the arguments to run it with. A command is covered by a version of the
+same program that has all its options; another fails `test_every_named_command_has_a_tiny_version`, with its place.
+"""
+
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from src import run
+from src.files import ROOT
+
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+WITH_SUBCOMMANDS = {"src.datasets", "src.photos"}
+
+# {drawn}: a folder of drawn images; {trained}: a finished run; {image}, {folder}: a photo and a folder of them;
+# {tmp}: an empty folder. "slow" starts processes of its own
+TINY = [
+    ("src.train", "--data {drawn} --size 32 --max-train 8 --max-held-out 2 --crop-size 16 --widths 4 8 --blocks 1 "
+     "--sigma 0 55/255 --epochs 1 --batch-size 4 --loss l1 --optimizer adam --run {tmp}/run"),
+    ("src.export", "{trained} --to {tmp}"),
+]  # fmt: skip
+SLOW = [("torchrun", "--nproc-per-node=2 --max-restarts=3 -m src.train -- --data {drawn} --size 32 --crop-size 16 "
+         "--widths 4 8 --sigma 0.2 --epochs 1 --batch-size 4 --run {tmp}/run")]  # fmt: skip
+
+COMMAND = re.compile(
+    r"""(?:^|[`\s"'(])(?:
+        python3?\ -m\ (?P<module>src(?:\.\w+)*) | python3?\ (?P<file>(?:src|tests|notebooks)/\S+?\.py)
+        | (?P<script>unet-(?!out\b)[a-z-]+)(?=\ [A-Z\w./]*[/.A-Z]|`) | (?P<torchrun>torchrun)(?=\ -)
+        | (?<=`)make\ (?P<quoted>[a-z-]+) | (?<=\n)make\ (?P<line>[a-z-]+)
+    )(?P<rest>[^`\n]*)""",
+    re.VERBOSE,
+)
+
+
+def texts():
+    """(place, text) of everything that may name a command."""
+    for pattern in ("*.md", "data/*.md", ".github/**/*.md", ".ci/run", ".binder/*", ".devcontainer/*.json"):
+        for path in sorted(ROOT.glob(pattern)):
+            if not path.is_file():
+                continue
+            text = path.read_text(encoding="utf-8")
+            blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)) if path.suffix == ".md" else text
+            yield str(path.relative_to(ROOT)), "\n" + blocks
+            prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)  # where commands may be wrapped
+            yield str(path.relative_to(ROOT)), " ".join(prose.split("\n"))
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8").replace("\\\n", " ").replace("\\\\\n", " ")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            yield path.name, cell.source
+    for path in sorted((ROOT / "checkpoints/published").rglob("*.json*")):
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            for text in re.findall(r'"((?:python|make|torchrun|unet-)[^"]*)', line):
+                yield str(path.relative_to(ROOT)), json.loads(f'"{text}"')
+
+
+def split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quotation mark of the prose
+        return command.split()
+
+
+def named_commands() -> dict[tuple[str, frozenset, tuple], str]:
+    """(program, options, words) -> where it is named."""
+    found = {}
+    for place, text in texts():
+        for match in COMMAND.finditer(text):
+            program = match["module"] or match["file"] or match["script"] or match["torchrun"]
+            target = match["quoted"] or match["line"]
+            rest = re.split(r"\s{2,}|\s#|[;)]|\\n|, | or | and | takes | gives | writes | says ", match["rest"])[0]
+            rest = rest.strip(" .,:'")
+            rest = rest.removesuffix('"') if rest.count('"') % 2 else rest  # of a string in the code
+            words = [word.strip("[]") for word in split(rest)]
+            if target:
+                program, words = "make", [target, *words]
+            elif program in WITH_SUBCOMMANDS and words and re.fullmatch(r"[a-z][a-z_-]+", words[0]):
+                program, words = f"{program} {words[0]}", words[1:]
+            options = frozenset(re.split("[=,.]", word)[0] for word in words if word.startswith("--") and word != "--")
+            found.setdefault((program, options, tuple(words)), place)
+    return found
+
+
+def versions(program: str) -> list[frozenset]:
+    """The options of each tiny version of a program."""
+    return [
+        frozenset(word.split("=")[0] for word in shlex.split(arguments) if word.startswith("--"))
+        for name, arguments in TINY + SLOW
+        if name == program
+    ]
+
+
+def problem_of(program: str, options: frozenset, words: tuple) -> str | None:
+    if program == "make":
+        return problem_of_make(words)
+    if program == "src.run":
+        return problem_of_run(words)
+    if program in WITH_SUBCOMMANDS and (not words or words[0].startswith("{")):  # `src.datasets {name}`
+        return None
+    if not versions(program):
+        return "has no tiny version"
+    if not any(options <= version for version in versions(program)):
+        missing = min((options - version for version in versions(program)), key=len)
+        return f"has no tiny version with {' '.join(sorted(missing))}"
+    return None
+
+
+def problem_of_run(words: tuple) -> str | None:
+    """The notebook and the parameters are there; test_notebooks.py executes each."""
+    names = [word for word in words if not word.startswith("--") and "=" not in word]
+    parameters = [word for word in words if "=" in word]
+    try:
+        for path in run.find_notebooks(names[0]) if names and names[0] != "NAME" else []:
+            run.set_parameters(nbformat.read(path, as_version=4), path.name, dict(map(run.parse, parameters)))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def problem_of_make(words: tuple) -> str | None:
+    target, *variables = words
+    if not re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M):
+        return "is no target of the Makefile"
+    variables = dict(word.split("=", 1) for word in variables if "=" in word)
+    return problem_of_run((variables.get("NAME", "01_denoise"), *split(variables.get("ARGS", ""))))
+
+
+def test_every_named_command_has_a_tiny_version():
+    commands = named_commands()
+    assert len(commands) > 20
+    problems = []
+    for (program, options, words), place in commands.items():
+        problem = problem_of(program, options, words)
+        if problem:
+            problems.append(f"{place}: `{program} {' '.join(words)}` {problem}")
+    assert not problems, "\n".join(problems)
+
+
+def test_every_program_is_named_or_tried():
+    """Each module with a main has a tiny version."""
+    programs = {path for path in (ROOT / "src").rglob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__") for path in programs}
+    tried = {name.split(" ")[0] for name, _ in TINY}
+    assert names - tried <= {"src.run"}, names - tried  # which test_run.py tries
+
+
+@pytest.fixture(scope="module")
+def places(drawn, trained, tmp_path_factory) -> dict[str, str]:
+    image = next(path for path in sorted(Path(drawn).rglob("*.png")))
+    return dict(drawn=drawn, trained=trained, image=image, folder=image.parent)
+
+
+def filled(arguments: str, places: dict, tmp_path: Path) -> list[str]:
+    return [word.format(**places, tmp=tmp_path) for word in shlex.split(arguments)]
+
+
+@pytest.mark.parametrize("program, arguments", TINY, ids=[f"{name} {i}" for i, (name, _) in enumerate(TINY)])
+def test_tiny_version(program, arguments, places, tmp_path, capsys):
+    words = filled(arguments, places, tmp_path)
+    if program in SCRIPTS:
+        module, _, function = SCRIPTS[program].partition(":")
+    else:
+        module, *subcommand = program.split(" ")
+        words = [*subcommand, *words]
+        folder = ROOT / module.replace(".", "/")
+        module, function = f"{module}.__main__" if folder.is_dir() else module, "main"
+    assert getattr(importlib.import_module(module), function)(words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program, arguments", SLOW, ids=[name for name, _ in SLOW])
+def test_slow_tiny_version(program, arguments, places, tmp_path):
+    command = [str(Path(sys.executable).with_name(program)), *filled(arguments, places, tmp_path)]
+    done = subprocess.run(command, env=os.environ | dict(PYTHONPATH=str(ROOT)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_make_runs_the_named_commands():
+    """What each target would do, without doing it; `make` alone explains the targets."""
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True)
+    targets = re.findall(r"^  make ([a-z-]+) +\w+", listed.stdout, re.M)
+    assert listed.returncode == 0 and {"run", "lab", "test", "test-slow", "notebooks", "lint"} <= set(targets)
+    for target in targets:
+        done = subprocess.run(["make", "-n", target, "ARGS=sigma=0.1"], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        for module, words in re.findall(r"python -m (src[\w.]*) ?([^\n&]*)", done.stdout):
+            assert module == "src.run" or f"{module} {words}".strip() in {name for name, _ in TINY}, done.stdout
