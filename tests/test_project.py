@@ -60,7 +60,7 @@ def test_what_the_code_imports_is_pinned():
 
 
 def test_what_is_pinned_is_used():
-    """ruff and pytest-xdist are commands; the libraries behind pyvips and the export are not imported by their names."""
+    """ruff and pytest-xdist are commands; what pyvips and the export stand on is imported by them."""
     used = set().union(*map(foreign_imports, [*SOURCES, *(ROOT / "tests").glob("*.py")]))
     unnamed = {"ruff", "pytest-xdist", "pyvips-binary", "onnx", "onnxscript", "onnxruntime"}
     assert set(PINS) - unnamed <= used
