@@ -1,6 +1,7 @@
 """What many tests share: small drawn images and one tiny finished run, made once a process."""
 
 import os
+from pathlib import Path
 
 # Before torch is imported: several test processes share the cores, and figures need no window
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -8,6 +9,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 import torch
+from PIL import Image
 
 from src.checkpoint import run_folder
 from src.config import TrainConfig
@@ -53,4 +55,15 @@ def trained(image_sets, tmp_path_factory):
     test_set = GaussianNoiseDataset(held_out, sigma=0.2, seed=1, fixed=True)
     folder = run_folder(tmp_path_factory.mktemp("checkpoints") / "tiny")
     fit(UNet(widths=(4, 8)), train_set, test_set, TrainConfig(epochs=2), run=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_folder(image_sets, tmp_path_factory) -> Path:
+    """A folder of 12 PNGs, 32x32, in two classes: the training images of `image_sets`."""
+    folder = tmp_path_factory.mktemp("images")
+    for index, image in enumerate(image_sets[0].pixels):
+        path = folder / f"class{index % 2}" / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
     return folder

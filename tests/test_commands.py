@@ -23,14 +23,14 @@ from src.files import ROOT
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 WITH_SUBCOMMANDS = {"src.datasets", "src.photos"}
 
-# {drawn}: a folder of drawn images; {trained}: a finished run; {image}, {folder}: a photo and a folder of them;
+# {data}: a folder of images; {trained}: a finished run; {image}, {folder}: a photo and a folder of them;
 # {tmp}: an empty folder. "slow" starts processes of its own
 TINY = [
-    ("src.train", "--data {drawn} --size 32 --max-train 8 --max-held-out 2 --crop-size 16 --widths 4 8 --blocks 1 "
+    ("src.train", "--data {data} --size 32 --max-train 8 --max-held-out 2 --crop-size 16 --widths 4 8 --blocks 1 "
      "--sigma 0 55/255 --epochs 1 --batch-size 4 --loss l1 --optimizer adam --run {tmp}/run"),
     ("src.export", "{trained} --to {tmp}"),
 ]  # fmt: skip
-SLOW = [("torchrun", "--nproc-per-node=2 --max-restarts=3 -m src.train -- --data {drawn} --size 32 --crop-size 16 "
+SLOW = [("torchrun", "--nproc-per-node=2 --max-restarts=3 -m src.train -- --data {data} --size 32 --crop-size 16 "
          "--widths 4 8 --sigma 0.2 --epochs 1 --batch-size 4 --run {tmp}/run")]  # fmt: skip
 
 COMMAND = re.compile(
@@ -156,9 +156,9 @@ def test_every_program_is_named_or_tried():
 
 
 @pytest.fixture(scope="module")
-def places(drawn, trained, tmp_path_factory) -> dict[str, str]:
-    image = next(path for path in sorted(Path(drawn).rglob("*.png")))
-    return dict(drawn=drawn, trained=trained, image=image, folder=image.parent)
+def places(image_folder, trained) -> dict[str, str]:
+    image = next(image_folder.rglob("*.png"))
+    return dict(data=image_folder, trained=trained, image=image, folder=image.parent)
 
 
 def filled(arguments: str, places: dict, tmp_path: Path) -> list[str]:

@@ -168,24 +168,26 @@ def run_installed(installed: Path, *command) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_a_wheel_denoises_with_its_own_weights(installed, drawn):
+def test_a_wheel_denoises_with_its_own_weights(installed, image_folder):
     """The console script, in an empty folder, without jupyter, scikit-image, scipy, pandas and matplotlib."""
-    image = next(Path(drawn).rglob("*.png"))
+    image = next(image_folder.rglob("*.png"))
     done = run_installed(installed, installed / "site/bin/unet-denoise", image, "clean.png")
     assert done.returncode == 0, done.stderr
     assert (installed / "empty/clean.png").exists()
 
 
 @pytest.mark.slow
-def test_a_wheel_trains_into_the_working_directory(installed, drawn):
-    words = shlex.split(f"--data {drawn} --size 32 --crop-size 16 --widths 4 8 --epochs 1 --batch-size 4 --run mine")
+def test_a_wheel_trains_into_the_working_directory(installed, image_folder):
+    words = shlex.split(
+        f"--data {image_folder} --size 32 --crop-size 16 --widths 4 8 --epochs 1 --batch-size 4 --run mine"
+    )
     done = run_installed(installed, sys.executable, "-m", "src.train", *words)
     assert done.returncode == 0, done.stderr
-    assert (installed / "empty/checkpoints/mine/record.json").exists()
+    assert (installed / "empty/checkpoints/x/record.json").exists()
 
 
 @pytest.mark.slow
-def test_a_wheel_hides_hands_with_its_own_weights(installed, drawn):
-    image = next(Path(drawn).rglob("*.png"))
+def test_a_wheel_hides_hands_with_its_own_weights(installed, image_folder):
+    image = next(image_folder.rglob("*.png"))
     done = run_installed(installed, installed / "site/bin/unet-blur-out", image, "hidden.png")
     assert "Traceback" not in done.stderr and "No module" not in done.stderr, done.stderr
