@@ -54,8 +54,8 @@ def loss_function(loss: str | Loss) -> Loss:
     name, _, weight = str(loss).partition(":")
     if callable(loss):
         return loss
-    if name in LOSSES and not weight:
-        return LOSSES[name]
+    if loss in LOSSES:
+        return LOSSES[loss]
     try:
         if name == "mix" and 0 <= float(weight) <= 1:
             return partial(mix_loss, weight=float(weight))

@@ -37,7 +37,7 @@ class UNet(nn.Module):
         super().__init__()
         channels, blocks = whole_number("channels", channels, 1), whole_number("blocks", blocks, 1)
         widths = [whole_number("each of widths", width, 1) for width in widths]
-        self.config = dict(channels=channels, widths=widths, blocks=blocks, seed=whole_number("seed", seed))
+        self.config = dict(channels=channels, widths=widths, blocks=blocks, seed=seed)
         self.stride, self.receptive_radius = 2 ** (len(widths) - 1), receptive_radius(len(widths), blocks)
         steps = list(pairwise(widths))
         with seeded(seed):
@@ -95,5 +95,5 @@ def pad_to_multiple(noisy: Tensor, multiple: int) -> Tensor:
 def seeded(seed: int):
     """Initial weights from this seed, without reading or moving the global generator."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(whole_number("seed", seed, 0, 2**64 - 1))
         yield
