@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from src.files import say
 
-SHAPE = "{desc} {percentage:3.0f}% |{bar:24}| {n:.0f}/{total} epochs"
+SHAPE = "{desc} {percentage:3.0f}% |{bar:24}| {epoch}/{total} epochs"
 
 
 class RunBar(tqdm):
@@ -18,6 +18,10 @@ class RunBar(tqdm):
                          bar_format=SHAPE + " [{remaining}]{postfix}")  # fmt: skip
         self.steps = steps
         self.show(history)
+
+    @property
+    def format_dict(self) -> dict:
+        return super().format_dict | {"epoch": int(self.n + 1e-6)}  # n moves within an epoch
 
     def show(self, history: list[dict]) -> None:
         """The bar at a whole epoch, with that epoch's figures: no PSNR of an earlier one."""
