@@ -17,8 +17,7 @@ from importlib import import_module
 PUBLIC = {
     "images": ("ImageSet", "load_images", "split_images"), "noise": ("GaussianNoiseDataset",), "unet": ("UNet",),
     "metrics": ("psnr", "ssim", "ms_ssim"), "config": ("TrainConfig",), "loop": ("training_loop",), "train": ("fit",),
-    "checkpoint": ("load", "load_snapshot"), "evaluation": ("Scores", "evaluate"),
-    "plots": ("show_grid",),
+    "checkpoint": ("load", "load_snapshot"), "evaluation": ("Scores", "evaluate"), "plots": ("show_grid",),
 }  # fmt: skip
 MODULES = {name: module for module, names in PUBLIC.items() for name in names}
 __all__ = list(MODULES)

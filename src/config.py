@@ -63,4 +63,4 @@ class TrainConfig:
         del settings["evaluate_every"]
         if self.schedule == "sqrt" and not self.cooldown:
             del settings["epochs"]  # see `decay`
-        return settings
+        return {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}

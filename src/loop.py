@@ -43,7 +43,9 @@ class TrainState:
         layout = memory_format(shape)
         ema_model.to(device(), memory_format=layout)
         model = copy.deepcopy(ema_model)
-        model = model if model.training else model.train()  # a BatchNorm that the user froze stays frozen
+        for module in model.modules():  # `fit` ends in evaluation mode; a BatchNorm that the user froze stays frozen
+            learns = [p.requires_grad for p in module.parameters(recurse=False)] or [True]
+            module.training = any(learns) and (module.training or not ema_model.training)
         # Muon steps matrices; the 3 channels of the first and last convolution make none
         wide = [p for p in model.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16 and config.optimizer == "muon"]
         rest = [p for p in model.parameters() if all(p is not w for w in wide)]

@@ -38,8 +38,8 @@ class GaussianNoiseDataset(Dataset):
     augment    True: one of the eight flips and quarter turns at random, before the noise is added
 
     Everything random about a pair is a function of (seed, epoch, index) alone: not of the batch size, the order, the
-    number of workers, or any global generator. `training_loop` calls `set_epoch` before each epoch; a loop of your own
-    must, or the noise is the same every epoch. Raises ValueError for wrong arguments.
+    number of workers, or any global generator. A loop of your own must call `set_epoch`, as `training_loop` does, or
+    every epoch has the same noise. Raises ValueError for wrong arguments.
     """
 
     def __init__(

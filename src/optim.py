@@ -11,9 +11,8 @@ from src.device import precision
 def learning_rate_factor(config, step: int, steps: int) -> float:
     """What the learning rates of a TrainConfig are multiplied by at a step, counted from 1, of `steps`.
 
-    A linear warmup, then 1 / sqrt(1 + step / decay), which does not depend on `steps`: 100 epochs are the first part of
-    2000. schedule "cosine": half a cosine to 0 over all steps instead. cooldown: the last epochs, over which the rates
-    fall to 0 besides, along a line.
+    A linear warmup, then 1 / sqrt(1 + step / decay), whatever `steps` is: 100 epochs are the first part of 2000.
+    "cosine": half a cosine to 0 over all steps instead. cooldown: over the last epochs the rates fall to 0 besides.
     """
     factor = 1 / math.sqrt(1 + step / config.decay)
     if config.schedule == "cosine":

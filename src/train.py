@@ -97,8 +97,9 @@ def _begin(model: nn.Module, train_set, config: TrainConfig, saved: dict | None,
     state = TrainState.new(model, config, train_set.shape)
     if saved is not None:
         state.load_state_dict(saved)
-    elif start is not None or (type(model).__module__.startswith("src.") and hasattr(model, "config")):
-        weights = type(model)(**model.config).state_dict() if start is None else start
+    else:
+        ours = type(model).__module__.startswith("src.") and hasattr(model, "config")
+        weights = start or (type(model)(**model.config).state_dict() if ours else model.initial_weights)
         try:
             state.ema_model.load_state_dict(weights), state.model.load_state_dict(weights)
         except RuntimeError:

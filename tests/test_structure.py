@@ -16,7 +16,7 @@ CORE = [
     "files", "device", "unet", "images", "noise", "metrics", "losses", "optim", "fingerprint", "config", "distributed",
     "loop", "checkpoint", "evaluation", "train", "plots",
 ]  # fmt: skip
-TOOLS = ["run", "export"]  # commands beside the core, outside its line count; nothing imports them
+TOOLS = ["run"]  # commands beside the core, outside its line count; nothing imports them
 WINGS = {  # and what each may import besides the core and itself
     "networks": [],
     "datasets": ["networks"],

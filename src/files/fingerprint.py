@@ -5,6 +5,7 @@ initial weights, attributes and code. What cannot be told from another is refuse
 """
 
 import hashlib
+import sys
 import types
 from functools import partial
 
@@ -17,14 +18,14 @@ PLAIN = (str, int, float, bool, bytes, type(None))
 def network_fingerprint(model: nn.Module) -> dict:
     """{"class": "src.unet.UNet", **config} for ours; for others hashes of initial weights, attributes and code.
 
-    The hash of the initial weights is kept on the model, so that a trained one still names what it started from.
+    The initial weights are kept on the model, so that a trained one still names, and begins with, what it began with.
     """
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     if name.startswith("src.") and hasattr(model, "config"):
         return {"class": name, **model.config}
-    if not hasattr(model, "initial_weights_sha256"):
-        model.initial_weights_sha256 = weights_sha256(model.state_dict())
-    return {"class": name, "initial_weights": model.initial_weights_sha256, "code": content_sha256(model)}
+    if not hasattr(model, "initial_weights"):
+        model.initial_weights = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    return {"class": name, "initial_weights": weights_sha256(model.initial_weights), "code": content_sha256(model)}
 
 
 def loss_fingerprint(loss) -> object:
@@ -54,19 +55,24 @@ def weights_sha256(weights: dict[str, Tensor]) -> str:
 
 def content_sha256(value: object) -> str:
     """16 hex digits of the sha256 of a value's content; a module's parameters are not part of it."""
-    described = _module(value) if isinstance(value, nn.Module) else _described(value)
+    try:
+        described = _module(value) if isinstance(value, nn.Module) else _described(value)
+    except RecursionError:
+        raise ValueError("functions that call each other in a circle cannot be told from others; write one") from None
     return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
 
 
 def _module(model: nn.Module) -> list:
-    """Of each submodule: class, plain attributes, and the code of classes that are not torch's."""
+    """Of each submodule: attributes, what is frozen, and the content of classes that are no library's."""
     parts = []
     for name, module in model.named_modules():
         attributes = {key: value for key, value in vars(module).items() if key[0] != "_" and key != "training"}
-        attributes.pop("initial_weights_sha256", None)
-        own = [cls for cls in type(module).__mro__[:-1] if not cls.__module__.startswith("torch.")]
-        methods = [f for cls in own for _, f in sorted(vars(cls).items()) if isinstance(f, types.FunctionType)]
-        parts += [name, type(module).__qualname__, [_code(f) for f in methods]]
+        attributes.pop("initial_weights", None)
+        own = [vars(cls).items() for cls in type(module).__mro__[:-1] if not _of_a_library(cls.__module__)]
+        content = [(key, value) for items in own for key, value in sorted(items)
+                   if key[:2] != "__" or isinstance(value, types.FunctionType)]  # fmt: skip
+        parts += [name, type(module).__qualname__, _described(content)]
+        parts += [[p.requires_grad for p in module.parameters(recurse=False)]]
         parts += [[key, _described(value)] for key, value in sorted(attributes.items())]
     return parts
 
@@ -89,23 +95,42 @@ def _described(value: object) -> object:
         return [_described(value.func), _described(value.args), _described(value.keywords)]
     if isinstance(value, types.MethodType):
         return [_described(value.__func__), _described(value.__self__)]
+    if isinstance(value, (staticmethod, classmethod)):
+        return _described(value.__func__)
+    if isinstance(value, property):
+        return _described((value.fget, value.fset))
     if isinstance(value, types.FunctionType):
-        library = value.__module__ and value.__module__.partition(".")[0] in ("torch", "src", "numpy")
-        return f"{value.__module__}.{value.__qualname__}" if library else _code(value)
+        return f"{value.__module__}.{value.__qualname__}" if _of_a_library(value.__module__) else _code(value)
     raise ValueError(
         f"{type(value).__qualname__} decides a run's weights and cannot be told from another of its kind, expected "
         "numbers, tensors, functions or modules; write the loss or the network with those"
     )
 
 
+def _of_a_library(module: str | None) -> bool:
+    """Whether things of a module are named by their name alone; those of a user are named by their content."""
+    top = (module or "").partition(".")[0]
+    installed = "site-packages" in (getattr(sys.modules.get(top), "__file__", None) or "")
+    return top != "__main__" and (top in sys.stdlib_module_names or top == "src" or installed)
+
+
 def _code(function: types.FunctionType) -> list:
     """Bytecode, constants, defaults, closure, and the plain globals and own functions that are used."""
-    constants = [_code_object(c) if isinstance(c, types.CodeType) else repr(c) for c in function.__code__.co_consts]
+    constants = [_code_object(c) if isinstance(c, types.CodeType) else repr(None if c == function.__doc__ else c)
+                 for c in function.__code__.co_consts]  # fmt: skip
     cells = [cell.cell_contents for cell in function.__closure__ or () if not isinstance(cell.cell_contents, type)]
-    names = [name for name in function.__code__.co_names if name in function.__globals__]
-    used = [function.__globals__[name] for name in names if function.__globals__[name] is not function]
-    return [function.__code__.co_code, constants[1:] if function.__doc__ else constants, function.__code__.co_names,
+    names = _names(function.__code__)
+    used = [function.__globals__[name] for name in names if name in function.__globals__]
+    modules = [value for value in used if isinstance(value, types.ModuleType) and not _of_a_library(value.__name__)]
+    used += [getattr(module, name) for module in modules for name in names if hasattr(module, name)]
+    used = [value for value in used if value is not function]
+    return [function.__code__.co_code, constants, function.__code__.co_names,
             _described(function.__defaults__ or ()), _described(cells), _described(used)]  # fmt: skip
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """The names that a function uses, those of its lambdas and comprehensions too."""
+    return [*code.co_names, *(name for c in code.co_consts if isinstance(c, types.CodeType) for name in _names(c))]
 
 
 def _code_object(code: types.CodeType) -> list:

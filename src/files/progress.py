@@ -7,11 +7,13 @@ from tqdm import tqdm
 
 from src.files import say
 
-SHAPE = "{desc} {percentage:3.0f}% |{bar:24}| {epoch}/{total} epochs"
+SHAPE = "{desc} {percentage:3.0f}% |{bar:24}| {epochs}/{total} epochs"
 
 
 class RunBar(tqdm):
     """A bar over `total` epochs of `steps` batches; the line that stays in a notebook has no times."""
+
+    epochs = 0
 
     def __init__(self, history: list[dict], total: int, steps: int, disable: bool):
         super().__init__(total=total, initial=len(history), desc="training", file=sys.stdout, disable=disable,
@@ -21,14 +23,14 @@ class RunBar(tqdm):
 
     @property
     def format_dict(self) -> dict:
-        return super().format_dict | {"epoch": int(self.n + 1e-6)}  # n moves within an epoch
+        return super().format_dict | {"epochs": self.epochs}  # the finished ones; n moves within an epoch
 
     def show(self, history: list[dict]) -> None:
         """The bar at a whole epoch, with that epoch's figures: no PSNR of an earlier one."""
         if history:
             psnr = f", held-out {history[-1]['psnr']:.2f} dB" if "psnr" in history[-1] else ""
             self.set_postfix_str(f"mse {history[-1]['train_mse']:.5f}{psnr}", refresh=False)
-        self.n = len(history)
+        self.n = self.epochs = len(history)
         self.refresh()
 
     def counting(self, train_set):

@@ -176,7 +176,3 @@ def main(argv: list[str] | None = None) -> int:
             say(f"{printable(folder / name)}  {(folder / name).stat().st_size / 1e6:.1f} MB")
 
     return exit_code(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

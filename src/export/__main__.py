@@ -1,0 +1,5 @@
+import sys
+
+from src.export import main
+
+sys.exit(main())
