@@ -23,9 +23,9 @@ def process_group():
         yield
         return
     local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if 0 < gpus <= local:
+        raise ValueError(f"process {local} found {gpus} GPUs, expected one each; use --nproc-per-node={gpus}")
     if gpus:
-        if local >= gpus:
-            raise ValueError(f"process {local} found {gpus} GPUs, expected one each; use --nproc-per-node={gpus}")
         torch.cuda.set_device(local)
     store, rank, world = next(dist.rendezvous("env://"))
     # the agent's store outlives a killed worker; restarted ones must not find its address there (pytorch issue 135712)
@@ -69,12 +69,12 @@ def from_first(function: Callable):
     """Call the function in process 0 alone; every process gets its result. Its error, or Ctrl-C, ends them all."""
     if world_size() == 1:
         return function()
-    box = [("failed", None)]
+    box = [None]
     try:
         if rank() == 0:
-            box = [("result", function())]
+            box = [(function(),)]
     finally:
         dist.broadcast_object_list(box)
-    if box[0][0] == "failed":
+    if box[0] is None:
         raise SystemExit(1)
-    return box[0][1]
+    return box[0][0]

@@ -84,7 +84,7 @@ def _window(side: int, mirrored: bool, like: Tensor) -> Tensor:
     """SSIM's Gaussian window at each of its places along a side: [places, side]."""
     offset = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     weights = torch.exp(-offset.square() / (2 * 1.5**2))
-    weights = weights / weights.sum()
+    weights /= weights.sum()
     margin = 0 if mirrored else WINDOW // 2
     pixels = torch.arange(margin, side - margin)[:, None] + offset.long()  # [places, 11]
     pixels = torch.where(pixels < 0, -1 - pixels, torch.where(pixels >= side, 2 * side - 1 - pixels, pixels))

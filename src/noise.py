@@ -105,7 +105,6 @@ class GaussianNoiseDataset(Dataset):
         noisy += clean
 
     def rng(self, index: int) -> np.random.Generator:
-        """Of pair `index`: numpy hashes the three numbers into a stream."""
         return np.random.default_rng([self.seed, 0 if self.fixed else 1 + self.epoch, index])
 
     def transform(self, index: int, image: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ README.md is the model card. Needs `pip install "noise-reduction-unet[export]"`.
 import argparse
 import importlib
 import json
-import sys
 import warnings
 from pathlib import Path
 
