@@ -4,7 +4,7 @@
 
 numpy's generators cannot run on a GPU, so the draws come from Philox 4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel
 random numbers: as easy as 1, 2, 3", SC 2011), a hash of a counter and a key, in tensor operations. A pair still
-depends on (seed, epoch, index) alone, and is the same on a CPU and on a GPU up to the rounding of log and cos; but it is
+depends on (seed, epoch, index) alone, and is the same on a CPU and on a GPU up to the rounding of log and cos; it is
 another draw than GaussianNoiseDataset's, so a run's fingerprint names the class.
 """
 
