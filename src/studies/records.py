@@ -24,7 +24,7 @@ class Run:
     """One run. scores: epoch -> test set ("held_out", "train" or one of the study's) -> metric -> mean over its images.
 
     test_sets: the `config` of each test set. filters: metric -> method -> {"mean", "std", "images"}, of the runs of
-    01_denoise alone. notes: what only one study needs. folder: of a run that was trained here; None for a published one.
+    01_denoise alone. folder: of a run that was trained here; None for a published one.
     """
 
     data: str
@@ -37,7 +37,6 @@ class Run:
     history: list[dict] = field(default_factory=list)
     scores: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     filters: dict[str, dict[str, dict]] = field(default_factory=dict)
-    notes: dict = field(default_factory=dict)
     study: str = ""
     folder: Path | None = None
 
@@ -96,7 +95,7 @@ def as_line(run: Run) -> str:
         parameters=run.parameters, environments=run.environments,
         history={name: [record.get(name) for record in run.history] for name in names}, scores=run.scores,
     )  # fmt: skip
-    content |= {name: value for name, value in dict(filters=run.filters, notes=run.notes).items() if value}
+    content |= dict(filters=run.filters) if run.filters else {}
     return json.dumps(content, allow_nan=False)
 
 
