@@ -18,12 +18,11 @@ from dataclasses import fields
 from torch import Tensor, nn
 
 from src.checkpoint import load, run_folder
+from src.config import TrainConfig
 from src.datasets.grey_and_shrink import GreyShrinkDataset
-from src.files import exit_code, say
+from src.files import exit_code, number, say
 from src.images import load_images, split_images
-from src.loop import TrainConfig
 from src.networks import NoiseLevelNormalised, deepened
-from src.noise import number
 from src.train import fit
 from src.unet import UNet
 
@@ -46,8 +45,8 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", default="data/drawn_photos", metavar="DIR", help="folder of images")
     add("--size", type=int, default=256, help="side of the images in pixels")
-    add("--most-train", type=int, default=100_000, help="images to train on at most")
-    add("--most-held-out", type=int, default=24, help="images to evaluate on at most")
+    add("--max-train", type=int, default=100_000, help="most images to train on")
+    add("--max-held-out", type=int, default=24, help="most images to evaluate on")
     add("--held-out", type=number, default=0.05, help="fraction of the images held out")
     add("--sigma", type=number, nargs="+", default=[0.0, 55 / 255], help="of the noise, or lowest and highest; 25/255")
     add("--grey-fraction", type=number, default=0.25, help="fraction of the pairs that are grey")
@@ -75,8 +74,8 @@ def train(arguments: argparse.Namespace) -> int:
     config = TrainConfig(**settings)
     images = load_images(arguments.data, size=arguments.size)
     train_images, held_out = split_images(images, arguments.held_out, arguments.seed)
-    train_images = train_images.sample(arguments.most_train, arguments.seed)
-    held_out = held_out.sample(arguments.most_held_out, arguments.seed)
+    train_images = train_images.sample(arguments.max_train, arguments.seed)
+    held_out = held_out.sample(arguments.max_held_out, arguments.seed)
     sigma = arguments.sigma[0] if len(arguments.sigma) == 1 else tuple(arguments.sigma)
     train_set = GreyShrinkDataset(
         train_images, sigma, arguments.seed, crop_size=arguments.crop_size, augment=True,

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from src.checkpoint import load
+from src.config import TrainConfig
 from src.datasets.hand_scenes import draw_scenes, test_scene, training_scene
 from src.device import environment
 from src.files import exit_code, say, write_json
 from src.images import ImageSet, load_images
-from src.loop import TrainConfig
 from src.networks import Autoencoder, MaskUNet
 from src.noise import GaussianNoiseDataset
 from src.photos.denoiser import load_denoiser
@@ -167,7 +167,7 @@ def evaluate(seeds: list[int], runs: str, photos: str | None, count: int = 300) 
     scenes, first = kinds["scenes"], load(f"{runs}/finder-{seeds[0]}")
     speeds = sorted(images_per_second(scenes[:, :3], first) for _ in range(3))
     speed = dict(images_a_second=round(speeds[1], 1), side=scenes.shape[-1], **environment())
-    return result | {"speed": speed, "by_size": recall_by_size(first, min(24, count), 3000)}
+    return result | {"speed": speed, "by_size": recall_by_size(first, max(1, count * 24 // 300), 3000)}
 
 
 def publish_first(seed: int, runs: str, folder: Path, count: int) -> None:

@@ -28,10 +28,11 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from src.config import TrainConfig
 from src.device import device, environment, memory_format, precision
 from src.files import exit_code, say, write_text
 from src.images import ImageSet, load_images, split_images
-from src.loop import TrainConfig, training_loop
+from src.loop import training_loop
 from src.networks import UNet2021
 from src.noise import GaussianNoiseDataset
 from src.studies.speed import FileDataset, clock

@@ -24,9 +24,10 @@ POLYU = ROOT / "checkpoints/published/07_photos/polyu.json"
 
 
 def bundled_photos(names: tuple[str, ...], side: int) -> ImageSet:
-    """The middle squares of scikit-image's photos, which may be shown; side in pixels."""
-    squares = np.stack([middle_square(getattr(data, name)(), side) for name in names])
-    return ImageSet.from_pixels(torch.from_numpy(squares.transpose(0, 3, 1, 2).copy()), names)
+    """The middle squares of scikit-image's photos, which may be shown, in RGB; side in pixels."""
+    squares = [middle_square(np.atleast_3d(getattr(data, name)()), side) for name in names]
+    pixels = np.stack([np.broadcast_to(square, (side, side, 3)) for square in squares])  # [N, side, side, 3]
+    return ImageSet.from_pixels(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()), names)
 
 
 def read_square(photo: str | Path, side: int) -> Tensor:

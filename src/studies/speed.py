@@ -18,10 +18,11 @@ from skimage.restoration import denoise_tv_chambolle, denoise_wavelet
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from src.config import TrainConfig
 from src.device import device
 from src.evaluation import bm3d, nlm
 from src.images import ImageSet, find_folder
-from src.loop import TrainConfig, denoised_batches, held_out_psnr, training_loop
+from src.loop import denoised_batches, held_out_psnr, training_loop
 from src.metrics import psnr
 from src.networks import DnCNN, UNet2021
 from src.noise import GaussianNoiseDataset

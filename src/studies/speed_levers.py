@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from src.config import TrainConfig
 from src.device import device, precision
-from src.loop import TrainConfig, training_loop
+from src.loop import training_loop
 from src.networks import UNet2021
 from src.noise import GaussianNoiseDataset
 from src.studies.speed import FileDataset, clock, loop_2021
