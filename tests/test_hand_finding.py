@@ -122,7 +122,7 @@ def test_the_commands_train_publish_and_evaluate(tmp_path, sign_digits):
     runs, published = str(tmp_path / "runs"), tmp_path / "published"
     tiny = ["--seeds", "0", "--epochs", "1", "--train-scenes", "4", "--test-scenes", "3", "--runs", runs]
     assert main([*tiny, "--train", "--publish", "--to", str(published)]) == 0
-    assert read_record(published / "rebuilder")["threshold"] > 0
+    assert read_record(published / REBUILDER.name)["threshold"] > 0
     command = read_record(published / "finder")["command"]
     assert command == "python -m src.studies.hand_finding --train --publish --seeds 0"
     with torch.no_grad():

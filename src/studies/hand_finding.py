@@ -43,7 +43,7 @@ from src.studies.publishing import publish
 from src.train import fit
 
 RUNS = "08_object_blur_out"
-REBUILDER = FINDER.parent / "rebuilder"
+REBUILDER = FINDER.parent / "08_object_blur_out"
 TRAINING_SIGMAS = {"finder": (0.0, 55 / 255), "noiseless": 0.0, "rebuilder": 0.0}
 EPOCHS, LATENT = 18, 14
 NOISE = 0.2  # sigma of the noise in the evaluation, in [0, 1]
@@ -171,11 +171,11 @@ def evaluate(seeds: list[int], runs: str, photos: str | None, count: int = 300) 
 
 
 def publish_first(seed: int, runs: str, folder: Path, count: int) -> None:
-    """Copy the finder and the autoencoder of a seed to folder/finder and folder/rebuilder."""
+    """Copy the finder and the autoencoder of a seed to folder/finder and folder/08_object_blur_out."""
     command = f"python -m src.studies.hand_finding --train --publish --seeds {seed}"
     publish(f"{runs}/finder-{seed}", folder / "finder", command)
     threshold = calibrate(load(f"{runs}/rebuilder-{seed}"), seed, min(60, count))
-    publish(f"{runs}/rebuilder-{seed}", folder / "rebuilder", command, {"threshold": threshold})
+    publish(f"{runs}/rebuilder-{seed}", folder / REBUILDER.name, command, {"threshold": threshold})
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,17 +24,19 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.config import TrainConfig
 from src.device import device, environment, memory_format, precision
-from src.files import exit_code, say, write_text
+from src.files import exit_code, say, write_atomically, write_text
 from src.images import ImageSet, load_images, split_images
 from src.loop import training_loop
 from src.networks import UNet2021
 from src.noise import GaussianNoiseDataset
+from src.studies.figures import plot_lines
 from src.studies.speed import FileDataset, clock
 from src.studies.speed_levers import epoch_parts, lever_times, old_and_new
 from src.unet import UNet
@@ -120,10 +122,17 @@ def roofline_table(repeats: int = 10) -> pd.DataFrame:
         for width, (intensity, rate) in zip(widths, roofline(tuple(widths), side, batch, dtype, repeats)):
             roof = min(peak, copying * intensity)
             limit = "memory" if copying * intensity < peak else "arithmetic"
-            rows.append([name, width, intensity, rate / 1e9, limit, 100 * rate / roof])
-    columns = ["network", "channels", "operations a byte", "GFLOP/s", "limited by", "% of its roof"]
-    table = pd.DataFrame(rows, columns=columns).sort_values("operations a byte", ignore_index=True)
-    return table.round({"operations a byte": 0, "GFLOP/s": 0, "% of its roof": 0})
+            rows.append([name, width, intensity, rate / 1e9, roof / 1e9, limit, 100 * rate / roof])
+    columns = ["network", "channels", "operations a byte", "GFLOP/s", "roof, GFLOP/s", "limited by", "% of its roof"]
+    return pd.DataFrame(rows, columns=columns).sort_values("operations a byte", ignore_index=True).round(0)
+
+
+def roofline_figure(table: pd.DataFrame) -> Figure:
+    """The levels of both networks under their roof, both axes logarithmic."""
+    x = "operations a byte"
+    curves = {"roof": list(zip(table[x], table["roof, GFLOP/s"]))}
+    curves |= {name: list(zip(rows[x], rows["GFLOP/s"])) for name, rows in table.groupby("network", sort=False)}
+    return plot_lines({x: curves}, "GFLOP/s", "The 3x3 convolution of each level, under its roof", log="xy")
 
 
 def operations(model: nn.Module, train_set: GaussianNoiseDataset, config: TrainConfig, most: int = 7) -> dict:
@@ -269,7 +278,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, help="turns of each measurement")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--small", action="store_true", help="tiny networks and sets, to try the command")
-    parser.add_argument("--out", type=Path, help="folder for the tables as CSV")
+    parser.add_argument("--out", type=Path, help="folder for the tables as CSV and for the figure")
     arguments = parser.parse_args(argv)
     return exit_code(lambda: report(arguments))
 
@@ -287,6 +296,8 @@ def report(arguments: argparse.Namespace) -> None:
         say(f"\n{part}\n{table.to_string()}")
         if arguments.out:
             write_text(arguments.out / f"{part}.csv", table.to_csv())
+        if arguments.out and part == "roofline":
+            write_atomically(arguments.out / "roofline.png", roofline_figure(table).savefig)
 
 
 if __name__ == "__main__":

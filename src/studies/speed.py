@@ -144,21 +144,21 @@ def classical_speed(test_set: GaussianNoiseDataset, repeats: int) -> dict[str, t
     Total variation has the weight that is best for these images. BM3D and wavelets where they are installed; BM3D,
     which is slow, is timed once.
     """
-    found = {"nlm": denoising_speed(nlm, test_set, repeats)}
+    found = {"NLM": denoising_speed(nlm, test_set, repeats)}
     tried = {weight: denoising_speed(partial(total_variation, weight=weight), test_set, 1)[1] for weight in TV_WEIGHTS}
-    found["tv"] = denoising_speed(partial(total_variation, weight=max(tried, key=tried.get)), test_set, repeats)
+    found["TV"] = denoising_speed(partial(total_variation, weight=max(tried, key=tried.get)), test_set, repeats)
     if find_spec("pywt"):
-        found["wavelet"] = denoising_speed(bayes_shrink, test_set, repeats)
+        found["wavelets"] = denoising_speed(bayes_shrink, test_set, repeats)
     if find_spec("bm3d"):
-        found["bm3d"] = denoising_speed(bm3d, test_set, 1)
+        found["BM3D"] = denoising_speed(bm3d, test_set, 1)
     return found
 
 
 def speed_table(found: dict[str, tuple[float, float]]) -> pd.DataFrame:
     """Rows by PSNR; how many times faster than BM3D, where that is installed."""
     table = pd.DataFrame.from_dict(found, orient="index", columns=["seconds a megapixel", "PSNR, dB"])
-    if "bm3d" in found:
-        table["times faster than BM3D"] = found["bm3d"][0] / table["seconds a megapixel"]
+    if "BM3D" in found:
+        table["times faster than BM3D"] = found["BM3D"][0] / table["seconds a megapixel"]
     return table.sort_values("PSNR, dB").round({"seconds a megapixel": 3, "PSNR, dB": 2, "times faster than BM3D": 1})
 
 
