@@ -4,8 +4,8 @@
     python -m src.export published/denoiser --to shared   the shipped denoiser, into shared/
 
 model.safetensors holds the EMA weights, and in its header what builds the network again; `load_safetensors` reads it.
-model.onnx takes float32 [B, C, H, W] of any size, `noisy`, and returns `denoised` (opset of torch's exporter).
-README.md is the model card. Needs `pip install "noise-reduction-unet[export]"`.
+model.onnx takes float32 [B, C, H, W] of any size, `noisy`, and returns `denoised`; torch 2.15 writes it, 2.6 cannot.
+README.md is the model card. Needs the packages of NEEDED, the extra `export` of pyproject.toml.
 """
 
 import argparse
@@ -55,8 +55,8 @@ def export_run(run: str | Path, to: str | Path | None = None) -> Path:
     record = json.loads((run_folder(run) / "record.json").read_text(encoding="utf-8"))
     folder = Path(to) if to is not None else run_folder(run) / "export"
     write_safetensors(folder / "model.safetensors", model)
-    write_onnx(folder / "model.onnx", model)
     write_text(folder / "README.md", model_card(printable(run), model, record))
+    write_onnx(folder / "model.onnx", model)
     return folder
 
 
@@ -106,12 +106,15 @@ def write_onnx(path: Path, model: nn.Module) -> None:
     """An ONNX file of the network for any batch, height and width; the example's odd sizes keep those free."""
     example = torch.zeros(2, channels_of(model), 37, 53)
     axes = {0: "batch", 2: "height", 3: "width"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter speaks to its developers
-        program = torch.onnx.export(
-            AnySize(model), (example,), input_names=["noisy"], output_names=["denoised"],
-            dynamic_shapes={"noisy": axes}, dynamo=True, verbose=False,
-        )  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter speaks to its developers
+            program = torch.onnx.export(
+                AnySize(model), (example,), input_names=["noisy"], output_names=["denoised"],
+                dynamic_shapes={"noisy": axes}, dynamo=True, verbose=False,
+            )  # fmt: skip
+    except RuntimeError as error:
+        raise ValueError(f"torch {torch.__version__} cannot write ONNX of it ({one_line(error)}); try 2.15") from None
     content = program.model_proto.SerializeToString()
     write_atomically(path, lambda file: file.write(content))
 
