@@ -102,6 +102,16 @@ def test_a_photograph_without_noise_is_its_own_clean_image():
     assert torch.equal(noisy, clean)
 
 
+def test_stages_end_where_a_photograph_does_and_noise_gets_correlated_on_the_way():
+    scene = torch.full((3, 96, 96), 0.4)
+    camera = plain_camera(shot=2e-3, read=1e-5, chroma_blur=1.5, sharpening=0.3)
+    found = camera_noise.stages(scene, camera, np.random.default_rng(0))
+    noisy, clean = camera_noise.photograph(scene, camera, np.random.default_rng(0))
+    assert torch.equal(found["JPEG"][0], camera_noise.jpeg(noisy, 90)) and torch.equal(found["JPEG"][1], clean)
+    at_1 = [correlation((a - b - camera_noise.luma_of(a - b))[0], 1) for a, b in found.values()]
+    assert abs(at_1[0]) < 0.03 and at_1[0] < at_1[1] - 0.2 < at_1[2] - 0.3  # white, demosaiced, chroma blurred
+
+
 def test_keeping_edges_blurs_the_noise_of_chroma_alone():
     generator = torch.Generator().manual_seed(3)
     clean = torch.rand(3, 64, 64, generator=generator)

@@ -108,7 +108,11 @@ def expose(image: Tensor, camera: Camera) -> Tensor:
 def develop(raw: Tensor, camera: Camera) -> Tensor:
     """Raw values, all three colours at each pixel -> an image in [0, 1]; the colour filter array is applied here."""
     filters = bayer_filters(*raw.shape[-2:], camera.corner).to(raw)
-    x = (demosaic_malvar if camera.malvar else demosaic_bilinear)(raw * filters, filters)
+    return rendered((demosaic_malvar if camera.malvar else demosaic_bilinear)(raw * filters, filters), camera)
+
+
+def rendered(x: Tensor, camera: Camera) -> Tensor:
+    """Linear light of the sensor's colours -> an image in [0, 1]: white balance, colours and tone."""
     x = times_matrix(x * per_colour(camera.white_balance, x), camera.matrix) / camera.exposure
     x = x.clamp(1e-8, 1).pow(1 / 2.2)
     return x * x * (3 - 2 * x) if camera.s_curve else x
@@ -228,6 +232,17 @@ def photograph(scene: Tensor, camera: Camera, rng: Rng) -> tuple[Tensor, Tensor]
     noisy, clean = reduce_noise(*develop(shots, camera), camera)
     noisy, clean = sharpened(torch.stack([noisy, clean]), camera.sharpening).clamp(0, 1)
     return noisy, clean
+
+
+def stages(scene: Tensor, camera: Camera, rng: Rng) -> dict[str, tuple[Tensor, Tensor]]:
+    """(noisy, clean) [3, H, W] after each step that changes the noise of a shot of `scene`, to look at them."""
+    raw = expose(scene, camera)
+    shots = torch.stack([add_shot_and_read_noise(raw, camera.shot, camera.read, rng), raw])
+    found = {"shot and read noise": rendered(shots, camera), "demosaicing": develop(shots, camera)}
+    found["noise reduction"] = torch.stack(reduce_noise(*found["demosaicing"], camera))
+    noisy, clean = sharpened(found["noise reduction"], camera.sharpening).clamp(0, 1)
+    found["JPEG"] = torch.stack([jpeg(noisy, 90), clean])
+    return {name: tuple(pair) for name, pair in found.items()}
 
 
 def camera_pair(rng: Rng, pixels: np.ndarray, crop_size: int) -> tuple[Tensor, Tensor]:
