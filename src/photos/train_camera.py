@@ -32,7 +32,7 @@ from src.config import TrainConfig
 from src.datasets.camera_noise import CameraNoiseDataset, blurred, luma_of
 from src.device import autocast, device, to_device
 from src.files import exit_code, say, write_atomically, write_json
-from src.files.hashing import weights_sha256
+from src.files.fingerprint import weights_sha256
 from src.images import load_images, split_images
 from src.networks.level_unet import LevelUNet, start_weights
 from src.train import fit
