@@ -44,7 +44,7 @@ def test_stride_and_receptive_radius_are_the_unets():
 
 @pytest.mark.parametrize(
     "shape, level, words",
-    [((1, 2, 8, 8), None, "last is the level"), ((3, 8, 8), None, "image\\[None\\]"), ((2, 3, 8, 8), 20, "20/255"),
+    [((1, 2, 8, 8), None, "last is the level"), ((3, 8, 8), None, "image\\[None\\]"), ((2, 3, 8, 8), 20, "8-bit"),
      ((2, 3, 8, 8), torch.tensor([0.1, 0.1, 0.1]), "one for each of 2")],
 )  # fmt: skip
 def test_wrong_input_is_named(shape, level, words):
