@@ -73,6 +73,14 @@ def test_the_table_has_a_column_for_each_camera():
     assert row.split()[1:] == ["34.00", "31.00", "40.00", "0.00"]
 
 
+def test_failures_are_the_pairs_furthest_behind_the_best_other_method():
+    methods = {"noisy": [30.0, 40.0, 20.0, 30.0], "camera network": [32.0, 38.0, 20.0, 31.0], "camera network, no level":
+               [50.0] * 4, "other": [31.0, 37.0, 21.0, 30.5]}  # fmt: skip
+    scores = dict(pairs=list("abcd"), methods={name: dict(psnr=figures) for name, figures in methods.items()})
+    found = benchmark.failures(scores, count=2)
+    assert [(f["pair"], f["best"], f["best_psnr"]) for f in found] == [("b", "noisy", 40.0), ("c", "other", 21.0)]
+
+
 def test_opencv_colours_are_swapped_there_and_back():
     pytest.importorskip("cv2")
     image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
@@ -86,10 +94,15 @@ def test_opencv_colours_are_swapped_there_and_back():
 def test_the_command_measures_prints_and_writes(folder, tmp_path, capsys):
     chosen = ["noisy", "gaussian", "camera mode, 2 passes", "camera network", "camera network, no level"]
     out = tmp_path / "scores.json"
-    assert benchmark.main([str(folder), "--limit", "2", "--out", str(out), "--methods", *chosen]) == 0
+    assert (
+        benchmark.main([str(folder), "--limit", "2", "--out", str(out), "--clean", str(folder), "--methods", *chosen])
+        == 0
+    )
     scores = json.loads(out.read_text())
+    assert scores["clean"]["images"] == 4 and scores["clean"]["psnr"]["gaussian"] > 30
     assert list(scores["methods"]) == chosen and len(scores["pairs"]) == 2
-    assert all(name in capsys.readouterr().out for name in ["PSNR in dB", "s/megapixel"])
+    printed = capsys.readouterr().out
+    assert all(words in printed for words in ["PSNR in dB", "s/megapixel", *chosen])
     for name in chosen[1:]:
         assert np.mean(scores["methods"][name]["psnr"]) > np.mean(scores["methods"]["noisy"]["psnr"]) + 1
 

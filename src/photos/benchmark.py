@@ -2,7 +2,8 @@
 
     python -m src.photos.benchmark FOLDER                       all methods, a table
     python -m src.photos.benchmark FOLDER --limit 10 --out scores.json
-    python -m src.photos.benchmark FOLDER --methods "camera network" "camera mode"
+    python -m src.photos.benchmark FOLDER --methods "camera network" "camera mode, 2 passes"
+    python -m src.photos.benchmark FOLDER --clean CLEAN         also what is lost of clean images
 
 PSNR over RGB with data range 1, the 8-bit output against the reference, mean over the images. OpenCV and BM3D are
 measured where they are installed (pip install opencv-python-headless bm3d). The level comes from the ISO number in the
@@ -149,6 +150,34 @@ def table(scores: dict) -> str:
     return "\n".join(lines)
 
 
+def failures(scores: dict, method: str = "camera network", count: int = 3) -> list[dict]:
+    """The pairs on which `method` is furthest behind the best other method, doing nothing included."""
+    others = {name: found["psnr"] for name, found in scores["methods"].items() if not name.startswith(method)}
+    if method not in scores["methods"] or not others:
+        return []
+    found = []
+    for index, (pair, figure) in enumerate(zip(scores["pairs"], scores["methods"][method]["psnr"])):
+        best = max(others, key=lambda name: others[name][index])
+        found.append(dict(pair=pair, psnr=figure, best=best, best_psnr=others[best][index]))
+    return sorted(found, key=lambda failure: failure["psnr"] - failure["best_psnr"])[:count]
+
+
+def measure_clean(folder: Path, available: dict[str, Method]) -> dict:
+    """PSNR in dB of every second image of a folder against itself after denoising, mean over the images."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[::2]
+    if not files:
+        raise ValueError(f"{printable(folder)} holds no images, expected clean ones; check the path")
+    figures = {}
+    for name in ("gaussian", "camera network, no level", "camera network"):
+        scores = []
+        for path in tqdm(files, f"clean, {name}", leave=False, file=sys.stdout, disable=None):
+            clean = torch.from_numpy(decode(path, None, 3))
+            denoised = available[name](clean, USUAL_LEVEL)
+            scores.append(float(psnr(denoised[None].float() / 255, clean[None].float() / 255)))
+        figures[name] = round(float(np.mean(scores)), 3)
+    return dict(folder=folder.resolve().name, images=len(files), psnr=figures)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -157,6 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="holds pairs *_real.* and *_mean.*")
     parser.add_argument("--limit", type=int, help="only so many pairs, evenly spaced")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these; their names stand in the table")
+    parser.add_argument("--clean", type=Path, metavar="DIR", help="clean images, of which every second is measured")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures of each pair as JSON")
     arguments = parser.parse_args(argv)
     return exit_code(lambda: benchmark(arguments))
@@ -179,7 +209,16 @@ def benchmark(arguments: argparse.Namespace) -> None:
         scores["methods"][name] = measure(available[name], pairs, name)
         if arguments.out is not None:
             write_json(arguments.out, scores)
+    scores["failures"] = failures(scores)
+    if arguments.clean is not None:
+        scores["clean"] = measure_clean(arguments.clean, available)
+    if arguments.out is not None:
+        write_json(arguments.out, scores)
     say(table(scores))
+    for failure in scores["failures"]:
+        say("{pair}: camera network {psnr:.2f} dB, {best} {best_psnr:.2f} dB".format(**failure))
+    for name, figure in scores.get("clean", {}).get("psnr", {}).items():
+        say(f"clean images, {name}: {figure:.2f} dB")
 
 
 if __name__ == "__main__":
