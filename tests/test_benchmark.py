@@ -74,9 +74,9 @@ def test_the_table_has_a_column_for_each_camera():
 
 
 def test_failures_are_the_pairs_furthest_behind_the_best_other_method():
-    methods = {"noisy": [30.0, 40.0, 20.0, 30.0], "camera network": [32.0, 38.0, 20.0, 31.0], "camera network, no level":
-               [50.0] * 4, "other": [31.0, 37.0, 21.0, 30.5]}  # fmt: skip
-    scores = dict(pairs=list("abcd"), methods={name: dict(psnr=figures) for name, figures in methods.items()})
+    figures = {"noisy": [30.0, 40.0, 20.0, 30.0], "camera network": [32.0, 38.0, 20.0, 31.0]}
+    figures |= {"camera network, no level": [50.0] * 4, "other": [31.0, 37.0, 21.0, 30.5]}
+    scores = dict(pairs=list("abcd"), methods={name: dict(psnr=psnr) for name, psnr in figures.items()})
     found = benchmark.failures(scores, count=2)
     assert [(f["pair"], f["best"], f["best_psnr"]) for f in found] == [("b", "noisy", 40.0), ("c", "other", 21.0)]
 
