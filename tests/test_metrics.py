@@ -1,10 +1,12 @@
 """PSNR and SSIM against closed forms and scikit-image."""
 
+import math
+
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from src import psnr, ssim
+from src.metrics import MAX_PSNR, ms_ssim, psnr, ssim
 
 
 def pair(channels=3, size=(40, 31), noise=0.1):
@@ -13,9 +15,14 @@ def pair(channels=3, size=(40, 31), noise=0.1):
     return (clean + noise * torch.randn(clean.shape, generator=draw)).clamp(0, 1), clean
 
 
-def test_psnr_of_equal_images_is_infinite():
-    clean = torch.rand(1, 3, 8, 8)
-    assert psnr(clean, clean).isinf().all()
+def test_psnr_is_capped_at_100_db():
+    """Of equal images and of nearly equal ones, so that a mean and a record can hold it; just below it is itself."""
+    clean = torch.rand(3, 3, 8, 8) * 0.5
+    nearly = clean + torch.tensor([0.0, 1e-7, 2e-5]).view(3, 1, 1, 1)
+    assert psnr(nearly, clean)[:2].tolist() == [MAX_PSNR, MAX_PSNR] == [100, 100]
+    assert psnr(nearly, clean)[2].item() == pytest.approx(-20 * math.log10(2e-5), abs=0.05)
+    black = torch.zeros(1, 3, 8, 8)
+    assert psnr(black, black).isfinite().all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -47,7 +54,26 @@ def test_ssim_of_constants_closed_form():
     assert ssim(torch.full((1, 1, 16, 16), a), torch.full((1, 1, 16, 16), b)).item() == pytest.approx(expected, 1e-5)
 
 
-def test_a_transposed_picture_is_noticed():
-    """The 2021 bug: the loss was low while the picture lay on its side."""
+def test_a_transposed_image_is_noticed():
+    """The 2021 bug: the loss was low while the image lay on its side."""
     image, clean = pair(size=(40, 40), noise=0.01)
     assert (psnr(image, clean) > 35).all() and (psnr(image.transpose(2, 3), clean) < 15).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_figures_are_float32_one_for_each_image(dtype):
+    image, clean = (x.to(dtype) for x in pair())
+    for measure in (psnr, ssim, ms_ssim):
+        figures = measure(image, clean)
+        assert figures.shape == (4,) and figures.dtype == torch.float32
+
+
+def test_figures_are_float32_under_a_default_of_float64():
+    image, clean = pair()
+    expected = [measure(image, clean) for measure in (psnr, ssim, ms_ssim)]
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [measure(image, clean) for measure in (psnr, ssim, ms_ssim)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in zip(expected, found))

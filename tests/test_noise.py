@@ -1,13 +1,15 @@
 """The noise is a function of (seed, epoch, index), normal, and nothing else."""
 
+import argparse
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy.stats import kstest
 from torch.utils.data import DataLoader, Dataset
 
-from src import GaussianNoiseDataset, ImageSet
+from src.images import ImageSet
+from src.noise import GaussianNoiseDataset, check_sigma, number
 
 
 def images(count=12, size=(20, 16), seed=0):
@@ -26,7 +28,7 @@ def all_pairs(pairs, batch, workers=0, order=None):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize(
-    "extra", [dict(), dict(crop=9, flip=True), dict(clip=True, flip=True), dict(grey=0.5), dict(crop=8, shrink=0.5)]
+    "extra", [dict(), dict(crop_size=9, augment=True), dict(clip=True, augment=True)]
 )
 def test_equal_for_every_batch_size_order_and_worker_count(extra):
     pairs = GaussianNoiseDataset(images(), sigma=0.2, seed=3, **extra)
@@ -39,7 +41,7 @@ def test_equal_for_every_batch_size_order_and_worker_count(extra):
 
 
 def test_single_items_are_the_batch():
-    pairs = GaussianNoiseDataset(images(), seed=3, crop=8, flip=True)
+    pairs = GaussianNoiseDataset(images(), seed=3, crop_size=8, augment=True)
     noisy, clean = pairs.batch([4, 2])
     assert torch.equal(pairs[2][0], noisy[1]) and torch.equal(pairs[4][1], clean[0])
     assert torch.equal(pairs[-1][0], pairs[11][0])
@@ -75,8 +77,8 @@ def test_seeds_and_images_have_independent_noise():
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.2, 1.0])
-@pytest.mark.parametrize("extra", [{}, dict(flip=True), dict(crop=28, flip=True)])
-def test_normal_of_the_right_mean_and_deviation(sigma, extra):
+@pytest.mark.parametrize("extra", [{}, dict(augment=True), dict(crop_size=28, augment=True)])
+def test_normal_of_the_right_mean_and_standard_deviation(sigma, extra):
     """Also with turns and crops: a picture turned without its partner would show (the 2021 bug)."""
     pairs = GaussianNoiseDataset(images(40, (32, 32)), sigma=sigma, **extra)
     noisy, clean = pairs.batch(range(40))
@@ -99,8 +101,8 @@ def test_crops_are_parts_and_flips_are_the_eight_symmetries():
     turned = {
         tuple(np.rot90(f, k).flatten()) for f in (picture[0, 0].numpy(), picture[0, 0].numpy().T) for k in range(4)
     }
-    flips = GaussianNoiseDataset(ImageSet.from_pixels(picture), sigma=0, flip=True)
-    crops = GaussianNoiseDataset(ImageSet.from_pixels(picture), sigma=0, crop=3)
+    flips = GaussianNoiseDataset(ImageSet.from_pixels(picture), sigma=0, augment=True)
+    crops = GaussianNoiseDataset(ImageSet.from_pixels(picture), sigma=0, crop_size=3)
     seen, corners = set(), set()
     for epoch in range(300):
         flips.set_epoch(epoch), crops.set_epoch(epoch)
@@ -118,7 +120,7 @@ def test_the_global_generators_are_left_alone():
         return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002
 
     before = state()
-    GaussianNoiseDataset(images(), crop=8, flip=True).batch(range(12))
+    GaussianNoiseDataset(images(), crop_size=8, augment=True).batch(range(12))
     assert state() == before
 
 
@@ -143,97 +145,75 @@ def test_a_range_of_sigma_is_drawn_evenly_for_each_pair():
             GaussianNoiseDataset(clean, sigma=wrong)
 
 
-def test_cut_shows_the_same_part_of_another_array():
-    pairs = GaussianNoiseDataset(images(), sigma=0, seed=3, crop=8, flip=True)
+def test_transform_shows_the_same_part_of_another_array():
+    pairs = GaussianNoiseDataset(images(), sigma=0, seed=3, crop_size=8, augment=True)
     pairs.set_epoch(2)
     for index in range(12):
         whole = pairs.images.pixels[index].numpy()
-        assert np.array_equal(pairs.cut(index, whole) / np.float32(255), pairs[index][1].numpy())
-        assert np.array_equal(pairs.cut(index - 12, whole), pairs.cut(index, whole))
-
-
-def test_a_share_of_the_pairs_is_grey():
-    """Clean as Pillow's conversion to grey has it, within its rounding; one noise in all three channels."""
-    colour = images(400, (8, 8))
-    noisy, clean = GaussianNoiseDataset(colour, sigma=0.1, grey=0.3).batch(list(range(400)))
-    grey = (clean == clean[:, :1]).all(dim=(1, 2, 3))
-    assert 80 < grey.sum() < 160  # 120 expected, deviation 9
-    noise = noisy - clean
-    torch.testing.assert_close(noise[grey, 0], noise[grey, 2], rtol=0, atol=1e-6)
-    assert noise[grey].std().item() == pytest.approx(0.1, rel=0.05)
-    for index in grey.nonzero().flatten()[:5].tolist():
-        image = Image.fromarray(colour.pixels[index].permute(1, 2, 0).numpy())
-        assert np.abs(clean[index, 0].numpy() * 255 - np.asarray(image.convert("L"))).max() < 1
-    plain = GaussianNoiseDataset(colour, sigma=0.1).batch(list(range(400)))[1]
-    assert torch.equal(clean[~grey], plain[~grey])
-
-
-@pytest.mark.parametrize("grey", [-0.1, 1.5, "all"])
-def test_grey_must_be_a_share(grey):
-    with pytest.raises(ValueError, match="grey must be a share"):
-        GaussianNoiseDataset(images(), grey=grey)
-
-
-def test_grey_pictures_have_no_colour_to_take():
-    with pytest.raises(ValueError, match="1 channel"):
-        GaussianNoiseDataset(torch.rand(2, 1, 8, 8), grey=0.5)
-
-
-def test_shrunk_crops_are_the_picture_made_smaller():
-    """Stripes 8 pixels wide in the store are 4 to 8 wide in the crops; a quarter of the pairs are left as they are."""
-    stripes = np.zeros((1, 3, 96, 96), np.uint8)
-    stripes[:, :, :, np.arange(96) // 8 % 2 == 1] = 255
-    pairs = GaussianNoiseDataset(ImageSet.from_pixels(torch.from_numpy(stripes)), sigma=0, crop=48, shrink=0.5)
-    widths = []
-    for epoch in range(300):
-        pairs.set_epoch(epoch)
-        row = pairs[0][1][0, 24] > 0.5
-        edges = (row[1:] != row[:-1]).nonzero().flatten().float()
-        widths.append(float(edges.diff().mean()))
-        assert pairs[0][1].min() >= 0 and pairs[0][1].max() <= 1
-    assert min(widths) == pytest.approx(4, abs=0.3) and max(widths) == 8
-    assert np.isclose(widths, 8, atol=0.01).mean() == pytest.approx(0.25, abs=0.1)
-    assert np.mean(widths) == pytest.approx(0.25 * 8 + 0.75 * 6, abs=0.3)
+        assert np.array_equal(pairs.transform(index, whole) / np.float32(255), pairs[index][1].numpy())
+        assert np.array_equal(pairs.transform(index - 12, whole), pairs.transform(index, whole))
 
 
 def test_the_pairs_of_published_runs_are_drawn_as_ever():
     """Places and turns of seed 3, epoch 2 and the noise's first numbers, as they were when those were trained."""
-    pairs = GaussianNoiseDataset(images(), sigma=(0.1, 0.2), seed=3, crop=5, flip=True, grey=0.5)
+    pairs = GaussianNoiseDataset(images(), sigma=(0.1, 0.2), seed=3, crop_size=5, augment=True)
     pairs.set_epoch(2)
     where = np.arange(20 * 16).reshape(1, 20, 16)
-    assert "shrink" not in pairs.config
-    assert [pairs.cut(index, where)[0, 0, :2].tolist() for index in range(4)] == [
+    assert [pairs.transform(index, where)[0, 0, :2].tolist() for index in range(4)] == [
         [68, 67],
         [251, 267],
         [203, 202],
         [84, 100],
     ]
     noisy, clean = pairs[0]
-    assert (noisy - clean)[0, 0, :3].tolist() == pytest.approx([-0.1034652, -0.1136566, -0.1903481], abs=1e-6)
+    assert (noisy - clean)[0, 0, :3].tolist() == pytest.approx([-0.1034652, 0.0946015, 0.0803102], abs=1e-6)
 
 
-def test_shrink_leaves_the_noise_alone():
-    pairs = GaussianNoiseDataset(images(), sigma=0.1, crop=8, shrink=0.5, flip=True)
-    assert pairs.config["shrink"] == 0.5
-    noise = torch.cat([n - c for e in range(40) for n, c in [(pairs.set_epoch(e), pairs.batch(list(range(12))))[1]]])
-    assert float(noise.std()) == pytest.approx(0.1, rel=0.02)
-    assert abs(float((noise[..., 1:] * noise[..., :-1]).mean())) < 0.03 * 0.01  # neighbours are independent
+def test_nan_is_no_sigma():
+    for wrong in (float("nan"), torch.tensor(float("nan")), (0.1, float("nan")), torch.tensor([0.1, 0.2])):
+        with pytest.raises(ValueError, match="^sigma must be"):
+            GaussianNoiseDataset(images(), sigma=wrong)
+    assert check_sigma(torch.tensor(0.25)) == 0.25 and check_sigma([0, 1]) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    "shrink, crop, message",
-    [
-        (0, 8, "above 0"),
-        (1.5, 8, "at most 1"),
-        (0.5, None, "needs a crop"),
-        (0.4, 8, "need 20 pixels, the images have 16; try shrink=0.5"),
-    ],
-)
-def test_shrink_must_be_a_factor_of_crops(shrink, crop, message):
-    with pytest.raises(ValueError, match=message):
-        GaussianNoiseDataset(images(), crop=crop, shrink=shrink)
+def test_seeds_beyond_64_bits_are_seeds():
+    drawn = [GaussianNoiseDataset(images(1), seed=seed).batch([0])[0] for seed in (2**80, 2**80, 2**80 + 1, 0)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[3])
 
 
-def test_what_is_shrunk_has_no_part_to_cut():
-    with pytest.raises(ValueError, match=r"not shrunk, got shrink=0\.5"):
-        GaussianNoiseDataset(images(), crop=8, shrink=0.5).cut(0, np.zeros((1, 20, 16)))
+def test_numpys_whole_numbers_are_whole_numbers():
+    pairs = GaussianNoiseDataset(images(), seed=np.int64(3), crop_size=np.int16(5))
+    assert pairs.config == GaussianNoiseDataset(images(), seed=3, crop_size=5).config
+    assert type(pairs.config["seed"]) is int
+
+
+def test_pairs_stay_float32_under_a_default_of_float64():
+    torch.set_default_dtype(torch.float64)
+    try:
+        noisy, clean = GaussianNoiseDataset(images(), sigma=(0.1, 0.2), crop_size=5, augment=True).batch([0, 1])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert noisy.dtype == clean.dtype == torch.float32
+
+
+def test_numbers_of_a_command_line():
+    assert (number("0.1"), number("25/255"), number("1e-3")) == (0.1, 25 / 255, 1e-3)
+    for wrong in ("x", "1/0", "", "1e999/1"):
+        with pytest.raises(argparse.ArgumentTypeError, match="a fraction such as 25/255, got"):
+            number(wrong)
+
+
+def test_a_wing_may_fill_pairs_in_its_own_way():
+    """What `fill` is for: the base draws the epoch's crop and turn, the subclass the noise."""
+
+    class Stripes(GaussianNoiseDataset):
+        def fill(self, index, noisy, clean):
+            np.divide(self.augmented(self.rng(index), self.images.array(index)), np.float32(255), out=clean)
+            noisy[:] = clean
+            noisy[:, ::2] = 1
+
+    made, plain = (cls(images(), seed=3, crop_size=6, augment=True) for cls in (Stripes, GaussianNoiseDataset))
+    noisy, clean = made.batch([5, -1])
+    assert torch.equal(clean, plain.batch([5, 11])[1])
+    assert (noisy[:, :, ::2] == 1).all() and torch.equal(noisy[:, :, 1::2], clean[:, :, 1::2])

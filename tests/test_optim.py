@@ -1,9 +1,13 @@
-"""Muon against the singular value decomposition, and the laws it obeys."""
+"""Muon against the singular value decomposition and the laws it obeys; learning rates; the EMA's exponent."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from src.optim import Muon, orthogonalise
+from src.config import TrainConfig
+from src.optim import Muon, ema_exponent, learning_rate_factor, orthogonalise
 
 
 def matrices(*shape, seed=0):
@@ -100,3 +104,38 @@ def test_converges_on_a_badly_conditioned_problem():
         loss.backward()
         optimizer.step()
     assert loss.item() < 5e-3 * start
+
+
+# ---- learning rates ---------------------------------------------------------------------------
+
+
+def factors(config, steps):
+    return [learning_rate_factor(config, step, steps) for step in range(1, steps + 1)]
+
+
+def test_the_learning_rate_does_not_depend_on_the_length_of_a_run():
+    config = TrainConfig(epochs=4)
+    assert factors(config, 40) == factors(replace(config, epochs=8), 80)[:40]
+    assert factors(config, 40)[:10] == pytest.approx([n / 10 / (1 + n / 2000) ** 0.5 for n in range(1, 11)])
+    assert learning_rate_factor(TrainConfig(warmup=0), 6000, 10_000) == 0.5  # 1 / sqrt(1 + 6000 / 2000)
+
+
+def test_a_cosine_falls_to_zero():
+    cosine = TrainConfig(schedule="cosine", warmup=0)
+    assert [round(learning_rate_factor(cosine, step, 100), 6) for step in (1, 50, 100)] == [0.999753, 0.5, 0]
+    assert factors(cosine, 10) == sorted(factors(cosine, 10), reverse=True)
+
+
+def test_a_cooldown_is_a_line_to_zero_over_the_last_epochs():
+    plain, cooled = (factors(TrainConfig(epochs=4, cooldown=epochs), 40) for epochs in (0, 2))
+    ratios = np.divide(cooled, plain)
+    assert ratios[:20].tolist() == [1.0] * 20 and np.allclose(ratios[20:], np.linspace(1, 0, 21)[1:])
+
+
+@pytest.mark.parametrize("relative_std", [0.01, 0.05, 0.1, 0.2])
+def test_the_exponent_gives_the_standard_deviation_asked_for(relative_std):
+    """Of the density t^g on (0, 1], by numbers."""
+    g, t = ema_exponent(relative_std), (np.arange(200_000) + 0.5) / 200_000
+    weight = t**g / (t**g).sum()
+    mean = (weight * t).sum()
+    assert ((weight * (t - mean) ** 2).sum()) ** 0.5 == pytest.approx(relative_std, rel=1e-3)
