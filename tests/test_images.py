@@ -1,5 +1,6 @@
-"""src/data.py: reading every kind of file, the cache, groups, the split, the command line."""
+"""Image folders: every kind of file, the cache, groups, the split."""
 
+import io
 import os
 import random
 import subprocess
@@ -12,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from src.images import ROOT, ImageSet, find_folder, load_images, main, split_images
+from src.files import ROOT
+from src.files.decoding import list_images
+from src.images import ImageSet, find_folder, load_images, split_images
 
 
 def noise(h=8, w=8, channels=3, seed=0):
@@ -29,7 +32,7 @@ def save(path, pixels, **options):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two classes of three pictures 12x10 (width x height)."""
+    """Two classes of three images 12x10 (width x height)."""
     for i, name in enumerate(["er/1", "er/2", "er/10", "yi/1", "yi/2", "yi/10"]):
         save(tmp_path / "photos" / f"{name}.png", noise(10, 12, seed=i))
     return tmp_path / "photos"
@@ -198,33 +201,63 @@ def test_cache_is_rebuilt_on_change(photos, load):
     assert load(photos).digests[3] == load(photos).digests[4] == before.digests[3]
 
 
-@pytest.mark.parametrize("damage", ["npy gone", "npy cut", "json cut", "json alien"])
+@pytest.mark.parametrize("damage", ["npy gone", "npy cut", "json cut", "json alien", "json of fewer"])
 def test_a_damaged_cache_is_rebuilt(photos, load, tmp_path, damage):
-    before = load(photos)
-    (npy,) = (tmp_path / "cache").glob("*.npy")
-    (record,) = (tmp_path / "cache").glob("*.json")
+    before = load(photos, cache=tmp_path / "other")  # a mapped file that is cut would change under it
+    load(photos)
+    (npy,) = (tmp_path / "cache").rglob("*.npy")
+    (record,) = (tmp_path / "cache").rglob("*.json")
     if damage == "npy gone":
         npy.unlink()
     elif damage == "npy cut":
         npy.write_bytes(npy.read_bytes()[:-5])
+    elif damage == "json cut":
+        record.write_text(record.read_text()[:-5])
     else:
-        record.write_text(record.read_text()[:-5] if damage == "json cut" else "[1]")
+        record.write_text("[1]" if damage == "json alien" else '["a", "b"]')
     assert torch.equal(load(photos).pixels, before.pixels)
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert load(photos).digests == before.digests
+    assert len(list((tmp_path / "cache").rglob("*.*"))) == 2
+
+
+def test_the_cache_sees_an_edit_that_restores_size_and_time(photos, load, monkeypatch):
+    """As `touch` then `exiftool -P -n -Orientation=6` do: ctime and inode tell."""
+    before, path = load(photos).digest, photos / "yi/2.png"
+    old = path.stat()
+    replacement = noise(10, 12, seed=77)
+    save(photos.parent / "new.png", replacement, compress_level=0)
+    save(path, noise(10, 12, seed=4), compress_level=0)  # same pixels, a file of the new one's length
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert load(photos).digest == before
+    path.write_bytes((photos.parent / "new.png").read_bytes())
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert path.stat().st_size == (photos.parent / "new.png").stat().st_size
+    assert np.array_equal(load(photos).pixels[4].permute(1, 2, 0), replacement)
+    # another file of the same length and times moved to its place: another inode
+    save(photos.parent / "other.png", noise(10, 12, seed=78), compress_level=0)
+    os.utime(photos.parent / "other.png", ns=(old.st_atime_ns, old.st_mtime_ns))
+    os.replace(photos.parent / "other.png", path)
+    assert np.array_equal(load(photos).pixels[4].permute(1, 2, 0), noise(10, 12, seed=78))
+
+
+def test_the_stamp_holds_ctime_and_inode(photos):
+    for name, *stamp in list_images(photos):
+        info = (photos / name).stat()
+        assert stamp == [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
 
 
 @pytest.mark.filterwarnings("error")  # torch warns of arrays that cannot be written to
 def test_mapped_equals_in_memory(photos, load, tmp_path, monkeypatch):
-    small = load(photos, cache=tmp_path / "other")
+    small = load(photos, cache=photos / "er/1.png" / "nowhere")  # no cache can be there, so in memory
+    mapped = load(photos)
     for _ in range(2):  # written, then read
-        mapped = load(photos, limit_bytes=10)
         assert torch.equal(mapped.pixels, small.pixels) and mapped.digests == small.digests
         assert torch.equal(mapped[[4, 1]][[1, 0]].pixels, small.pixels[[1, 4]])
         mapped.pixels.zero_()  # must not reach the cache
         no_decoding(monkeypatch)
-    assert torch.equal(load(photos, limit_bytes=10).pixels, small.pixels)
-    kinds = sorted(p.suffix for p in (tmp_path / "cache").iterdir())
-    assert kinds == [".json", ".npy"]
+        mapped = load(photos)
+    assert torch.equal(load(photos).pixels, small.pixels)
+    assert sorted(p.suffix for p in (tmp_path / "cache").rglob("*.*")) == [".json", ".npy"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the memory from")
@@ -237,7 +270,7 @@ def test_large_set_does_not_enter_memory(tmp_path, load):
     for i in range(1, 64):
         os.link(tmp_path / "big" / "0.png", tmp_path / "big" / f"{i}.png")
     before = own()
-    images = load(tmp_path / "big", limit_bytes=1 << 20)  # 192 MiB
+    images = load(tmp_path / "big")  # 192 MiB
     train, held_out = split_images(images)
     assert (train[[3, 1]].pixels[:, 2] == 3).all() and (held_out[[0]].pixels[:, 0] == 1).all()
     assert own() - before < 100
@@ -252,7 +285,7 @@ def test_readers_at_the_same_time_agree(photos, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         digests = set(pool.map(work, range(12)))
     assert digests == {load_images(photos, cache=tmp_path / "other").digest}
-    assert sorted(p.suffix for p in (tmp_path / "c").iterdir()) == [".json", ".npy"]
+    assert sorted(p.suffix for p in (tmp_path / "c").rglob("*.*")) == [".json", ".npy"]
 
 
 # ---- ImageSet -----------------------------------------------------------------------------
@@ -361,7 +394,7 @@ def test_split_touches_no_random_state():
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
-def test_split_share_with_uneven_classes():
+def test_the_fraction_is_met_with_uneven_classes():
     """Rounding in one class is made up for in the next: 10 x 12 images, 0.2 is 24, not 20."""
     _, held_out = split_images(classes(scenes=12, views=1), 0.2)
     assert len(held_out) == 24
@@ -379,20 +412,10 @@ def test_split_passes_over_a_giant_group():
         assert "giant" in split_images(made(groups), 0.1, seed)[0].groups
 
 
-# ---- command line -------------------------------------------------------------------------
-
-
-def test_unknown_commands():
-    for wrong in ([], ["cats"], ["finger_numbers", "--to", "x"]):
-        with pytest.raises(SystemExit) as caught:
-            main(wrong)
-        assert caught.value.code == 2
-
-
 def test_import_prints_and_makes_nothing(tmp_path):
     program = (
         "import random, numpy, torch; a = random.getstate(), torch.get_rng_state();"
-        "import src.data, src.sign_digits;"
+        "import src, src.images, src.train, src.evaluation;"
         "assert random.getstate() == a[0] and (torch.get_rng_state() == a[1]).all()"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True)
@@ -410,3 +433,35 @@ def test_sample_takes_as_many_of_each_label():
     mirrored = images[list(range(19, -1, -1))].sample(9, seed=1)
     assert set(mirrored.names) == set(some.names) != set(images.sample(9, seed=2).names)
     assert images.sample(99).names == images.names
+
+
+# ---- what is left out -----------------------------------------------------------------------
+
+
+def test_what_is_not_read_is_named(tmp_path, load, capsys):
+    """HEIC, GIF and deeper folders are counted and named; what nobody misses beside images is not."""
+    save(tmp_path / "flat" / "a.png", noise())
+    for name in ["b.HEIC", "c.gif", "notes.txt", "about.json", "groups.md", ".hidden.heic"]:
+        (tmp_path / "flat" / name).write_bytes(b"x")
+    load(tmp_path / "flat")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert lines == ["left out: 2 files or deeper folders that are not read, such as b.HEIC, c.gif"]
+    save(tmp_path / "classes" / "yi" / "a.png", noise())
+    save(tmp_path / "classes" / "yi" / "deeper" / "b.png", noise(seed=1))
+    (tmp_path / "classes" / "er").mkdir()
+    (tmp_path / "classes" / "er" / "c.heic").write_bytes(b"x")
+    assert load(tmp_path / "classes").names == ("yi/a.png",)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert lines == ["left out: 2 files or deeper folders that are not read, such as er/c.heic, yi/deeper"]
+    load(tmp_path / "classes")
+    assert "left out" in capsys.readouterr().out  # also when the pixels come from the cache
+
+
+def test_what_is_left_out_is_named_on_any_terminal(tmp_path, load, monkeypatch):
+    save(tmp_path / "flat" / "a.png", noise())
+    (tmp_path / "flat" / "фото.heic").write_bytes(b"x")
+    for stream in (io.TextIOWrapper(io.BytesIO(), "cp1252"), io.TextIOWrapper(io.BytesIO(), "ascii")):
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert load(tmp_path / "flat").names == ("a.png",)
+    stream.close()
+    assert load(tmp_path / "flat").names == ("a.png",)  # on a closed one, too
