@@ -16,7 +16,7 @@ from torch import nn
 from src.checkpoint import run_folder
 from src.config import TrainConfig
 from src.files import ROOT
-from src.fingerprint import differences, loss_fingerprint, network_fingerprint
+from src.files.fingerprint import differences, loss_fingerprint, network_fingerprint
 from src.images import ImageSet
 from src.noise import GaussianNoiseDataset
 from src.train import fit, run_fingerprint
@@ -230,7 +230,7 @@ def test_the_same_in_another_process():
     """No address, no hash of a string: what a process calls a network, the next one does too."""
     program = (
         "import sys; sys.path.insert(0, 'tests'); import json, test_fingerprint as t\n"
-        "from src.fingerprint import *\n"
+        "from src.files.fingerprint import *\n"
         "print(json.dumps([network_fingerprint(t.Net()), network_fingerprint(t.made(t.NETWORKS['a global of forward'][0])),"
         " loss_fingerprint(t.own_loss), loss_fingerprint(nn.HuberLoss(delta=0.1))]))"
     ).replace("import *", "import *\nfrom torch import nn")

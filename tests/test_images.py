@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from src.files import ROOT
+from src.files import ROOT, find_folder
 from src.files.decoding import list_images
-from src.images import ImageSet, find_folder, load_images, split_images
+from src.images import ImageSet, load_images, split_images
 
 
 def noise(h=8, w=8, channels=3, seed=0):

@@ -9,7 +9,8 @@ from scipy.stats import kstest
 from torch.utils.data import DataLoader, Dataset
 
 from src.images import ImageSet
-from src.noise import GaussianNoiseDataset, check_sigma, number
+from src.files import number
+from src.noise import GaussianNoiseDataset, check_sigma
 
 
 def images(count=12, size=(20, 16), seed=0):
