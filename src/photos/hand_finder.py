@@ -1,62 +1,55 @@
-"""Find the hands in a picture and hide them under a mosaic that cannot be undone: the project's first idea of 2021.
+"""Find the hands in an image and hide them under a mosaic that cannot be undone: the project's first idea of 2021.
 
-    python -m src.blur_out photo.jpg hidden.jpg               boxes over the hands, as averages of large blocks
-    python -m src.blur_out photos/ hidden/ --mask --json      along their outlines; beside each what was found
-    python -m src.blur_out photo.jpg hidden.jpg --blur 0.3    the averages joined smoothly
+    found = find_objects(image)                # float32 [3, H, W] in [0, 1]
+    hidden = blur_out(read_photo("photo.jpg"), found)
 
-The finder is a small UNet with one output, how much a pixel looks like the skin of a hand, trained on hands that
-this repository draws: checkpoints/published/finder/record.json has the command to train it again.
+The finder is a small UNet with one output channel, a score for each pixel, trained on hands that this repository draws
+(checkpoints/published/finder/record.json). `python -m src.photos blur-out` is the command for files.
 """
 
-import argparse
-import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyvips
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from skimage.filters import apply_hysteresis_threshold
-from skimage.measure import label, regionprops
-from skimage.morphology import dilation, disk
 from torch import Tensor, nn
 
-from src.checkpoint import folder
-from src.photos.denoiser import load_denoiser
 from src.device import autocast, to_device
-from src.photos.photo_files import Photo, check_target, each, read_photo, replacing, shown, without_previews, write_photo
+from src.files import described
+from src.photos.denoiser import load_denoiser, shipped
+from src.photos.photo_files import Photo, without_previews
 
-FINDER = folder("published/finder")
-LOOK = 128  # pixels of the longer side at which a picture is looked at: what the finder was trained at
-MARGIN = 3  # of those pixels, by which what is hidden reaches beyond what was found
-SMALLEST = 24  # of those pixels: a smaller spot is no object
-SURE = 0.8  # of the finder's output: what an object must reach somewhere,
-LIKELY = 0.25  # and what all of it must
+FINDER = shipped("published/finder")
+SIDE = 128  # pixels of the longer side at which an image is seen: what the finder was trained at
+MARGIN = 3  # of those pixels, by which what is hidden extends beyond what was found
+SMALLEST = 24  # of those pixels: a smaller region is no object
+THRESHOLD = 0.8  # score that some pixel of an object must have,
+EXTENT = 0.25  # and score that all its pixels must have
 BLOCKS = 5  # along the longer side of the largest object
 MOST_BLOCKS = 6  # with ten, people still see which fingers are stretched
-LEAST_BLUR = 0.3  # as wide as this share of that side; at 0.2 the finder itself still found some hands again
+LEAST_BLUR = 0.3  # width relative to that side; at 0.2 the finder itself still found some hands again
 
 
 @dataclass(frozen=True)
 class Found:
-    """One object. box: its (x, y, w, h) in pixels of the picture, from its upper left corner as it lies in the file;
-    mask: bool [H, W] of the whole picture, the object and a margin; certainty: mean of the finder's output on it, in
-    [0, 1], of which its surest pixel has more."""
+    """An object. box: (x, y, w, h) in pixels of the image as stored; mask: bool [H, W], the object and a margin;
+    confidence: mean score of its pixels, in [0, 1]."""
 
     box: tuple[int, int, int, int]
     mask: np.ndarray
-    certainty: float
+    confidence: float
 
 
 def load_finder(weights: str | Path = FINDER) -> nn.Module:
-    """The shipped network that finds hands; raises as `load_denoiser` does."""
+    """The shipped network that finds hands, or a run of your own; raises as `load_denoiser` does."""
     return load_denoiser(weights)
 
 
-def looked_at(image: Tensor, side: int = LOOK) -> Tensor:
-    """float32 [C, H, W] in [0, 1] -> [C, h, w], its longer side of so many pixels."""
+def shrink(image: Tensor, side: int = SIDE) -> Tensor:
+    """float32 [C, H, W] in [0, 1] -> [C, h, w], whose longer side has so many pixels."""
     height, width = image.shape[1:]
     scale = side / max(height, width)
     size = [max(1, round(height * scale)), max(1, round(width * scale))]
@@ -64,77 +57,96 @@ def looked_at(image: Tensor, side: int = LOOK) -> Tensor:
 
 
 @torch.no_grad()
-def likeness(image: Tensor, model: nn.Module, looks: int = 1) -> np.ndarray:
-    """How much each pixel looks like the object: float32 [h, w] in [0, 1], of the picture as `looked_at`.
+def score_map(image: Tensor, model: nn.Module, scales: int = 1) -> np.ndarray:
+    """How sure the finder is of each pixel: float32 [h, w] in [0, 1], of the image as `shrink` gives it.
 
-    looks: 2 looks again at twice the side and takes the larger answer, 3 at four times it besides, and so on.
+    scales: 2 takes the larger score of this and of twice the side, 3 of four times the side besides.
     """
     where, maps = next(model.parameters()).device, []
-    for closer in range(looks):
+    for scale in range(scales):
         with autocast(where):
-            maps.append(model(to_device(looked_at(image, LOOK * 2**closer)[None], where)).float().cpu().clamp(0, 1))
+            maps.append(model(to_device(shrink(image, SIDE * 2**scale)[None], where)).float().cpu().clamp(0, 1))
     size = maps[-1].shape[2:]
     return torch.cat([F.interpolate(x, size, mode="bilinear") for x in maps]).amax(dim=(0, 1)).numpy()
 
 
-def objects(likeness: np.ndarray, size: tuple[int, int], sure: float = SURE, likely: float = LIKELY) -> list[Found]:
-    """The objects of a map, float32 [h, w], the largest first; size: the picture's (H, W) in pixels.
+def objects_in(
+    scores: np.ndarray, size: tuple[int, int], threshold: float = THRESHOLD, extent: float = EXTENT
+) -> list[Found]:
+    """The objects of a score map, float32 [h, w], the largest first; size: the image's (H, W) in pixels.
 
-    An object is what is above `likely` and hangs together with something above `sure` (hysteresis, Canny 1986). Parts
-    closer to each other than twice MARGIN are one object, such as a hand with a ring or a bracelet.
+    An object is a region above `extent` that has something above `threshold` (hysteresis, Canny 1986). Parts closer to
+    each other than twice MARGIN are one object, such as a hand with a ring or a bracelet.
     """
-    closer = max(1, round(max(likeness.shape) / LOOK))  # pixels of the map for one of LOOK
-    inside = apply_hysteresis_threshold(likeness, min(likely, sure), sure)
-    spots = label(dilation(inside, disk(MARGIN * closer)))
+    unit = max(1, round(max(scores.shape) / SIDE))  # pixels of the map for one of SIDE
+    regions = label_regions(scores > min(extent, threshold))
+    inside = np.isin(regions, np.setdiff1d(regions[scores > threshold], 0))
+    regions = label_regions(dilate(inside, MARGIN * unit))
     result = []
-    for spot in regionprops(spots):
-        own, mask = inside & (spots == spot.label), torch.from_numpy(spots == spot.label)[None, None].float()
-        if own.sum() < SMALLEST * closer**2:
+    for number in np.setdiff1d(regions, 0):
+        own, mask = inside & (regions == number), torch.from_numpy(regions == number)[None, None].float()
+        if own.sum() < SMALLEST * unit**2:
             continue
-        rows, columns = _extent(own)
-        (top, bottom), (left, right) = _span(rows, own.shape[0], size[0]), _span(columns, own.shape[1], size[1])
-        # of a picture smaller than its map, each pixel takes the most of those that fall on it: none is stepped over
+        rows, columns = limits(own)
+        (top, bottom), (left, right) = scaled(rows, own.shape[0], size[0]), scaled(columns, own.shape[1], size[1])
+        # of an image smaller than its map, each pixel takes the most of those that fall on it: none is missed
         larger = size[0] > own.shape[0]
         mask = F.interpolate(mask, size, mode="bilinear") if larger else F.adaptive_max_pool2d(mask, size)
         box = (left, top, right - left, bottom - top)
-        result.append(Found(box, mask[0, 0].numpy() > 0.1, round(float(likeness[own].mean()), 3)))
+        result.append(Found(box, mask[0, 0].numpy() > 0.1, round(float(scores[own].mean()), 3)))
     return sorted(result, key=lambda found: -found.mask.sum())
 
 
-def find(image: Tensor, model: nn.Module | None = None, sure: float = SURE, looks: int = 1) -> list[Found]:
-    """The hands in a picture, float32 [C, H, W] in [0, 1], C = 1 or 3, the largest first; ValueError for another.
+def find_objects(
+    image: Tensor, model: nn.Module | None = None, threshold: float = THRESHOLD, scales: int = 1
+) -> list[Found]:
+    """The hands in an image, float32 [C, H, W] in [0, 1], C = 1 or 3, the largest first; ValueError for another.
 
-    sure: what the finder's output must reach somewhere in an object, in (0, 1): lower finds more, also what is none.
-    looks: 1 finds hands of half the picture's longer side and more, 2 of a fifth, at four times the cost and with much
-    more that is none: 08_object_blur_out.
+    threshold: score that some pixel of an object must have, in (0, 1): lower finds more, also what is no hand.
+    scales: 1 finds hands of half the image's longer side and more, 2 of a fifth, at four times the cost and with many
+    more false alarms: 08_object_blur_out.
     """
     if not torch.is_tensor(image) or image.ndim != 3 or image.shape[0] not in (1, 3) or image.dtype != torch.float32:
-        got = f"{image.dtype} {list(image.shape)}" if torch.is_tensor(image) else type(image).__name__
-        raise ValueError(f"image must be float32 [3, H, W] or [1, H, W], got {got}; a batch goes picture by picture")
+        raise ValueError(
+            f"image must be float32 [3, H, W] or [1, H, W], got {described(image)}; a batch goes image by image"
+        )
     if 0 in image.shape or not torch.isfinite(image).all():
         raise ValueError(f"image {list(image.shape)} is empty or holds NaN or infinity, expected numbers; replace them")
-    if not 0 < sure < 1:
-        raise ValueError(f"sure must lie between 0 and 1, got {sure:g}; the default is {SURE}")
-    if looks not in (1, 2, 3):
-        raise ValueError(f"looks must be 1, 2 or 3, got {looks!r}; 1 is the default")
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie between 0 and 1, got {threshold:g}; the default is {THRESHOLD}")
+    if scales not in (1, 2, 3):
+        raise ValueError(f"scales must be 1, 2 or 3, got {scales!r}; 1 is the default")
     model = load_finder() if model is None else model
-    return objects(likeness(image.expand(3, -1, -1), model, looks), tuple(image.shape[1:]), sure)
+    return objects_in(score_map(image.expand(3, -1, -1), model, scales), tuple(image.shape[1:]), threshold)
+
+
+def label_regions(mask: np.ndarray) -> np.ndarray:
+    """int [h, w]: a number from 1 for each 4-connected region of True pixels, 0 elsewhere."""
+    labels = pyvips.Image.new_from_array(mask.astype(np.uint8)).labelregions().numpy()  # of False regions, too
+    return np.where(mask, labels + 1, 0)
+
+
+def dilate(mask: np.ndarray, radius: int) -> np.ndarray:
+    """bool [h, w]: True within `radius` pixels of a True pixel."""
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    disk = torch.from_numpy(x**2 + y**2 <= radius**2)[None, None].float()
+    return F.conv2d(torch.from_numpy(mask)[None, None].float(), disk, padding=radius)[0, 0].numpy() > 0.5
 
 
 def hide(pixels: np.ndarray, where: np.ndarray, block: int, smooth: bool = False) -> np.ndarray:
     """A copy of uint8 or uint16 [C, H, W] in which each block that touches `where`, bool [H, W], is its own mean.
 
     block: least side of a block in pixels; the grid starts at the upper left corner of `where`, and a block that the
-    picture's edge would cut off is joined to its neighbour. Of a block nothing is left but its mean, so whatever was in
-    it cannot be told from any other arrangement of its pixels. smooth: the means are joined by cubic interpolation,
-    which adds nothing.
+    image's edge would cut off is joined to its neighbour. Of a block nothing is left but its mean, so it cannot be
+    distinguished from any other arrangement of its pixels. smooth: the means are joined by cubic interpolation, which
+    adds nothing.
     """
     result = pixels.copy()
     if not where.any():
         return result
-    (window, tall), (across, wide) = (_grid(at, side, block) for at, side in zip(_extent(where), where.shape))
-    part, touched = pixels[:, window, across], where[window, across]
-    means = _sums(part, tall, wide) / np.outer(tall, wide)  # [C, rows of blocks, columns of blocks]
+    (rows, heights), (columns, widths) = (grid(at, side, block) for at, side in zip(limits(where), where.shape))
+    part, touched = pixels[:, rows, columns], where[rows, columns]
+    means = block_sums(part, heights, widths) / np.outer(heights, widths)  # [C, rows of blocks, columns of blocks]
     if smooth:
         size = touched.shape[::-1]
         hidden = np.stack(
@@ -142,18 +154,29 @@ def hide(pixels: np.ndarray, where: np.ndarray, block: int, smooth: bool = False
         )
         hidden = hidden.round().clip(0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
     else:
-        hidden = _spread(means.round().astype(pixels.dtype), tall, wide)
-    result[:, window, across] = np.where(_spread(_sums(touched, tall, wide) > 0, tall, wide), hidden, part)
+        hidden = spread(means.round().astype(pixels.dtype), heights, widths)
+    touched = spread(block_sums(touched, heights, widths) > 0, heights, widths)
+    result[:, rows, columns] = np.where(touched, hidden, part)
     return result
 
 
-def boxed_in(mask: np.ndarray) -> np.ndarray:
+def box_mask(mask: np.ndarray) -> np.ndarray:
     """bool [H, W], True in the smallest box around a mask, bool [H, W]."""
     box = np.zeros_like(mask)
     if mask.any():
-        rows, columns = _extent(mask)
-        box[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1] = True
+        (top, bottom), (left, right) = limits(mask)
+        box[top : bottom + 1, left : right + 1] = True
     return box
+
+
+def check_coarseness(blocks: int, smooth: float | None) -> None:
+    """ValueError for a mosaic or a blur that would show the object."""
+    if not 1 <= blocks <= MOST_BLOCKS:
+        raise ValueError(f"the mosaic must have 1 to {MOST_BLOCKS} blocks, got {blocks}; more would show the object")
+    if smooth is not None and not LEAST_BLUR <= smooth <= 1:
+        raise ValueError(
+            f"the blur must be {LEAST_BLUR:g} to 1 of the object's longer side, got {smooth:g}; less would show it"
+        )
 
 
 def blur_out(
@@ -161,34 +184,29 @@ def blur_out(
 ) -> Photo:
     """The photo with what was found hidden: its boxes, or its masks. Alpha is hidden alike; thumbnails are dropped.
 
-    blocks: along the longer side of the largest object, 1 to MOST_BLOCKS; smooth: in their place the width of a blur as
-    a share of that side, LEAST_BLUR to 1. One size for all objects, as a small one may be a piece of a large one.
+    blocks: along the longer side of the largest object, 1 to MOST_BLOCKS; smooth: instead the width of a blur relative
+    to that side, LEAST_BLUR to 1. One size for all objects, as a small one may be a piece of a large one.
     Raises ValueError for either out of range: anything finer would show the object.
     """
-    if not 1 <= blocks <= MOST_BLOCKS:
-        raise ValueError(f"the mosaic must have 1 to {MOST_BLOCKS} blocks, got {blocks}; more would show the object")
-    if smooth is not None and not LEAST_BLUR <= smooth <= 1:
-        raise ValueError(
-            f"the blur must be {LEAST_BLUR:g} to 1 of the object's longer side, got {smooth:g}; less would show it"
-        )
+    check_coarseness(blocks, smooth)
     pixels, alpha = photo.pixels, photo.alpha
     longer = max((max(one.box[2:]) for one in found), default=0)
     block = max(2, round(longer * smooth) if smooth else -(-longer // blocks))
     for one in found:
-        where = one.mask if mask else boxed_in(one.mask)
+        where = one.mask if mask else box_mask(one.mask)
         pixels = hide(pixels, where, block, smooth is not None)
         alpha = None if alpha is None else hide(alpha[None], where, block, smooth is not None)[0]
     return replace(without_previews(photo), pixels=pixels, alpha=alpha)
 
 
-def _extent(mask: np.ndarray) -> list[tuple[int, int]]:
-    """(first, last) row and column with a True one."""
+def limits(mask: np.ndarray) -> list[tuple[int, int]]:
+    """(first, last) row and column with a True pixel."""
     lines = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
     return [(int(line[0]), int(line[-1])) for line in lines]
 
 
-def _grid(at: tuple[int, int], side: int, block: int) -> tuple[slice, np.ndarray]:
-    """The stretch of a side in which whole blocks cover at[0] to at[1], and the lengths of these."""
+def grid(at: tuple[int, int], side: int, block: int) -> tuple[slice, np.ndarray]:
+    """The part of a side in which whole blocks cover at[0] to at[1], and the lengths of these blocks."""
     start = max(0, min(at[0], side - block))
     count = -(-(at[1] + 1 - start) // block)
     lengths = np.full(count, block)
@@ -198,87 +216,17 @@ def _grid(at: tuple[int, int], side: int, block: int) -> tuple[slice, np.ndarray
     return slice(start, start + int(lengths.sum())), lengths
 
 
-def _sums(x: np.ndarray, tall: np.ndarray, wide: np.ndarray) -> np.ndarray:
-    """Over blocks of these heights and widths."""
-    rows = np.add.reduceat(x, np.cumsum(tall) - tall, axis=-2, dtype=np.int64)
-    return np.add.reduceat(rows, np.cumsum(wide) - wide, axis=-1)
+def block_sums(x: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Sums over blocks of these heights and widths."""
+    rows = np.add.reduceat(x, np.cumsum(heights) - heights, axis=-2, dtype=np.int64)
+    return np.add.reduceat(rows, np.cumsum(widths) - widths, axis=-1)
 
 
-def _spread(x: np.ndarray, tall: np.ndarray, wide: np.ndarray) -> np.ndarray:
+def spread(x: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """Each value over its block."""
-    return x.repeat(tall, axis=-2).repeat(wide, axis=-1)
+    return x.repeat(heights, axis=-2).repeat(widths, axis=-1)
 
 
-def _span(at: tuple[int, int], small: int, large: int) -> tuple[int, int]:
-    """First and end in `large` pixels of what reaches from at[0] to at[1] in `small` ones."""
+def scaled(at: tuple[int, int], small: int, large: int) -> tuple[int, int]:
+    """First and end in `large` pixels of what extends from at[0] to at[1] in `small` ones."""
     return at[0] * large // small, -(-(at[1] + 1) * large // small)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.blur_out",
-        description="Hide the hands in photos. Of the metadata what may hold a picture goes; names and GPS stay.",
-    )
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="PNG, JPEG, TIFF, WebP or BMP, or folders of them")
-    parser.add_argument("output", metavar="OUT", help="a file for one picture, a folder for several")
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--box", action="store_true", help="hide the box around what was found (default)")
-    shape.add_argument("--mask", action="store_true", help="hide what was found along its outline")
-    how = parser.add_mutually_exclusive_group()
-    counted = f"N blocks along the longer side of the largest hand, 1 to {MOST_BLOCKS} (default {BLOCKS})"
-    how.add_argument("--mosaic", type=int, metavar="N", help=counted)
-    wide = f"instead a blur as wide as S times that side, {LEAST_BLUR:g} to 1"
-    how.add_argument("--blur", type=float, metavar="S", help=wide)
-    less = (
-        f"certainty that some pixel of a hand must reach, 0 to 1 (default {SURE}); lower finds more, also what is none"
-    )
-    parser.add_argument("--sure", type=float, default=SURE, metavar="P", help=less)
-    again = "2 finds hands half as large, 3 half of that, and much more that is none (default 1)"
-    parser.add_argument("--looks", type=int, default=1, choices=(1, 2, 3), help=again)
-    parser.add_argument("--json", action="store_true", help="write what was found beside each picture, OUT.json")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there, never an input")
-    arguments = parser.parse_args(argv)
-    blocks = BLOCKS if arguments.mosaic is None else arguments.mosaic
-    try:
-        blur_out(Photo(np.zeros((1, 1, 1), np.uint8)), [], arguments.mask, blocks, arguments.blur)
-        model = load_finder()
-        find(torch.zeros(1, 1, 1), model, arguments.sure)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-
-    def work(source: Path, target: Path) -> str:
-        photo = read_photo(source)
-        check_target(target, photo)
-        beside = target.with_name(target.name + ".json")
-        if (
-            arguments.json
-            and beside.exists()
-            and (not arguments.overwrite or beside.samefile(source) or beside.is_dir())
-        ):
-            raise ValueError(
-                f"{shown(beside)} is there already; name another output, or add --overwrite for a JSON file"
-            )
-        image = torch.from_numpy(photo.pixels).float() / np.iinfo(photo.pixels.dtype).max
-        found = find(image, model, arguments.sure, arguments.looks)
-        if not found:
-            raise ValueError(
-                f"no hand was found in {shown(source)}, so nothing was written; look at it yourself, or try "
-                f"--sure {arguments.sure / 2:g}, or --looks 2 for small ones"
-            )
-        hidden = blur_out(photo, found, arguments.mask, blocks, arguments.blur)
-        write_photo(target, hidden)
-        if arguments.json:
-            about = [{"box": one.box, "certainty": one.certainty} for one in found]
-            text = json.dumps({"picture": target.name, "size": photo.pixels.shape[:0:-1], "objects": about}, indent=1)
-            with replacing(beside) as part:
-                Path(part).write_text(text + "\n")
-        share = (hidden.pixels != photo.pixels).any(axis=0).mean()
-        return f"{len(found)} hidden, {share:.0%} of the picture changed; look whether that is all and no more"
-
-    return each(arguments.inputs, arguments.output, arguments.overwrite, work, "hiding hands")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

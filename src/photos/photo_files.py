@@ -1,281 +1,140 @@
-"""Pictures as they come: read, changed and written back with their depth, alpha, profile and metadata.
+"""Photos as they come: read and written back with their depth, alpha, colour profile and metadata.
 
-`read_photo`, `write_photo`, which never leaves half a file, and `each`, which goes through files and folders and puts
-what is wrong with one into one line.
+libvips decodes and encodes (pyvips); BMP goes through Pillow. Two things libvips does not do stand here: EXIF in TIFF,
+and the colour chunks of PNG.
 """
 
-import contextlib
+import io
+import mmap
 import os
+import stat
 import struct
-import sys
-import tempfile
-import warnings
 import zlib
-from collections.abc import Callable, Sized
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
-import tifffile
-from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+import pyvips
+from PIL import Image
 
-from src.image_files import FORMATS, SUFFIXES, list_images, reason, shown
+from src.files import one_line, printable, write_atomically
+from src.photos import exif as exif_blocks
 
-MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB"}
-DEEP = (".png", ".tif", ".tiff")  # formats that hold 16 bits
-ALPHA = (*DEEP, ".webp")
-# what a damaged EXIF block makes Pillow raise
-UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OSError, SyntaxError, struct.error)
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+FORMATS = {  # by the first bytes, whatever the name: nothing else is ever decoded
+    PNG_SIGNATURE: "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"BM": "bmp",
+    b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
+}  # fmt: skip
+LOADERS = dict(png="pngload_source", jpeg="jpegload_source", tiff="tiffload_source", webp="webpload_source",
+               avif="heifload_source")  # fmt: skip
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".avif", ".bmp")
+SAVING = {  # options of libvips
+    ".jpg": dict(Q=95, subsample_mode="off"), ".jpeg": dict(Q=95, subsample_mode="off"), ".png": {},
+    ".tif": dict(compression="deflate", predictor="horizontal", resunit="inch"),
+    ".tiff": dict(compression="deflate", predictor="horizontal", resunit="inch"),
+    ".webp": dict(Q=95), ".avif": dict(Q=90, effort=2),
+}  # fmt: skip
+HOLDS_16_BITS, HOLDS_ALPHA = (".png", ".tif", ".tiff", ".avif"), (".png", ".tif", ".tiff", ".avif", ".webp")
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip - what makes an EXIF orientation upright
+MOST_PIXELS = 200_000_000
+KINDS = {"b-w": (1, 2), "grey16": (1, 2), "srgb": (3, 4), "rgb16": (3, 4), "rgb": (3, 4)}  # to their channels
+BLOBS = {"icc": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data"}
+COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
+SRGB_GAMMA, SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # of gAMA and cHRM
 
 
 @dataclass(frozen=True)
 class Photo:
-    """pixels: uint8 or uint16 [C, H, W], C = 1 or 3; alpha: [H, W] of the same type, or None.
+    """pixels: uint8 or uint16 [C, H, W], C = 1 or 3, as stored: the EXIF orientation is not applied.
 
-    icc: its colour profile; exif: its EXIF block, thumbnail included, as bytes; other: its resolution (dpi), and
-    XMP, which goes back into JPEG and WebP alone.
+    alpha: [H, W] of the same dtype. icc, exif, xmp, iptc: blocks of metadata. dpi: across and down. chunks: the colour
+    chunks of a PNG without a profile. lossless: it came from a lossless WebP.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     icc: bytes | None = None
     exif: bytes | None = None
-    other: dict = field(default_factory=dict)
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    chunks: bytes = b""
+    lossless: bool = False
+
+    @property
+    def orientation(self) -> int:
+        """EXIF's, 1 to 8."""
+        found = exif_blocks.number(self.exif, 0, exif_blocks.ORIENTATION)
+        return found if found in range(1, 9) else 1
 
 
 def read_photo(path: str | Path) -> Photo:
-    """A PNG, JPEG, TIFF, WebP or BMP file. The pixels are as stored: the EXIF orientation is kept, not applied.
+    """A PNG, JPEG, TIFF, WebP, AVIF or BMP file, known by its content. Grey stays grey, 16 bits stay 16 bits.
 
-    Grey stays grey, 16 bits stay 16 bits; a palette becomes RGB and one bit becomes eight. Of a phone's JPEG that
-    holds a preview or a gain map besides (MPO) it is the picture alone.
-    Raises ValueError, FileNotFoundError or PermissionError, one line that names the file. Refused are CMYK and
-    other inks, floats and files of several pictures, of which something would be lost, and more than Pillow's
-    179 megapixels.
+    A palette becomes RGB, one to four bits become eight, AVIF of 10 and 12 bits 16. Of a phone's JPEG with a second
+    image in it (MPO, gain map) it is the first. Raises OSError or ValueError of one line: for CMYK, floats, TIFFs of
+    9 to 15 bits, files of several images, damage, and for more than 200 megapixels, before they are decoded.
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            head = file.read(25)  # a PNG's bits a channel are the last of these
-        tiff = _read_tiff(path) if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") else None
-        if tiff is not None and tiff.pixels.dtype == np.uint16:
-            return tiff
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), \
-                Image.open(path, formats=FORMATS) as image:  # fmt: skip
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise ValueError(f"{image.n_frames} pictures in one file; save them one by one")
-            if image.format == "PNG" and head[24] == 16:
-                pixels = imagecodecs.png_decode(path.read_bytes())  # of colour, Pillow keeps eight bits
-            elif tiff is not None:
-                return replace(tiff, exif=_exif(image))
-            else:
-                mode = MODES.get(image.mode)
-                if mode is None:
-                    raise ValueError(f"{image.mode} pixels, expected grey or RGB of 8 or 16 bits; convert it first")
-                if "transparency" in image.info and "A" not in mode:
-                    mode = "LA" if mode == "L" else "RGBA"
-                pixels = np.asarray(image.convert(mode))
-            other = {key: image.info[key] for key in ("dpi", "xmp") if key in image.info}
-            about = dict(icc=image.info.get("icc_profile"), exif=_exif(image), other=other)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a named pipe would wait for ever
+            raise ValueError("not a regular file")
+        with open(path, "rb") as file, open(path, "rb", buffering=0) as for_libvips:
+            kind = _format_of(file.read(12))
+            return _read_bmp(file) if kind == "bmp" else _read(file, kind, for_libvips)
     except PermissionError:
-        raise PermissionError(f"{shown(path)} may not be read, expected a picture; chmod u+r") from None
+        raise PermissionError(f"{printable(path)} may not be read, expected an image; try chmod u+r") from None
     except FileNotFoundError:
-        raise FileNotFoundError(f"no file {shown(path)}, expected a picture; check the path") from None
-    except Exception as error:  # Pillow lets everything out, from SyntaxError to zlib.error
-        why = f"no {', '.join(FORMATS)} in it" if isinstance(error, UnidentifiedImageError) else reason(error)
-        raise ValueError(f"{shown(path)} cannot be read ({why})") from None
-    return _photo(pixels, **about)
+        raise FileNotFoundError(f"no file {printable(path)}, expected an image; check the path") from None
+    except Exception as error:  # of the libraries, Pillow lets everything out, from SyntaxError to zlib.error
+        why = getattr(error, "strerror", None) or one_line(error)
+        raise ValueError(f"{printable(path)} cannot be read ({why}), expected a photo; convert or replace it") from None
 
 
-def without_previews(photo: Photo) -> Photo:
-    """The photo without anything in its metadata that may hold a picture of itself: XMP, the EXIF thumbnail, the
-    maker's notes, and every other tag of more than SMALL bytes.
-
-    What is left of the EXIF block, names and places among it, is written anew; one that cannot be read is dropped.
-    """
-    other, exif = {name: value for name, value in photo.other.items() if name != "xmp"}, photo.exif
-    if exif:
-        tags = Image.Exif()
-        try:
-            tags.load(exif)
-            for block in (tags, *(tags.get_ifd(tag) for tag in BLOCK_TAGS if tag in tags)):
-                sized = {tag: value for tag, value in block.items() if isinstance(value, Sized)}
-                # a number takes up to eight bytes
-                large = {t for t, v in sized.items() if len(v) * (1 if isinstance(v, (str, bytes)) else 8) > SMALL}
-                for tag in large | (PICTURE_TAGS & set(block)):
-                    del block[tag]
-            exif = tags.tobytes()  # without the second directory, the thumbnail's
-        except UNREADABLE:
-            exif = None
-    return replace(photo, exif=exif, other=other)
+def _read(file, kind: str, for_libvips) -> Photo:
+    source = pyvips.Source.new_from_descriptor(for_libvips.fileno())
+    image = getattr(pyvips.Image, LOADERS[kind])(source, access="sequential", fail_on="error")
+    _check_header(image)
+    about = {name: image.get(blob) for name, blob in BLOBS.items() if image.get_typeof(blob)}
+    about["dpi"] = (image.xres * 25.4, image.yres * 25.4) if image.xres != 1 else None  # 1: libvips knows none
+    if kind == "png":
+        about["chunks"] = _png_chunks(file)
+    elif kind == "tiff":
+        about |= _tiff_blocks(file)
+    elif kind == "webp":
+        about["lossless"] = _is_lossless(file)
+    elif kind == "jpeg" and image.get_typeof("iptc-data"):
+        about["iptc"] = exif_blocks.iptc_of(image.get("iptc-data"))
+    return _photo(image.numpy(), **about)
 
 
-def check_target(path: Path, photo: Photo) -> None:
-    """ValueError where the format of the suffix cannot hold the photo: known before any work is done."""
-    suffix = _suffix(path)
-    if photo.pixels.dtype == np.uint16 and suffix not in DEEP:
-        raise ValueError(f"{shown(path)} would hold 8 bits, the picture has 16; name it .png or .tif")
-    if photo.alpha is not None and suffix not in ALPHA:
-        raise ValueError(f"{shown(path)} cannot hold the picture's alpha; name it .png, .webp or .tif")
-    if suffix == ".bmp" and _orientation(photo) != 1:
-        raise ValueError(f"{shown(path)} cannot hold the EXIF orientation, it would lie on its side; name it .png")
+def _format_of(head: bytes) -> str:
+    kind = next((kind for magic, kind in FORMATS.items() if head.startswith(magic)), None)
+    if head[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1"):
+        kind = "avif"
+    if kind is None or (kind == "webp" and head[8:12] != b"WEBP"):
+        raise ValueError("no PNG, JPEG, TIFF, WebP, AVIF or BMP in it")
+    return kind
 
 
-def _orientation(photo: Photo) -> int:
-    exif = Image.Exif()
-    with contextlib.suppress(*UNREADABLE):
-        exif.load(photo.exif or b"")
-    return exif.get(274, 1)
-
-
-def write_photo(path: str | Path, photo: Photo) -> None:
-    """Write it in the format of the suffix, whole or not at all. JPEG and WebP at quality 95.
-
-    Of the EXIF a TIFF of 16 bits keeps what is in PLAIN_TAGS: tifffile writes no EXIF block. BMP keeps no metadata.
-    Raises ValueError where that format cannot hold it, OSError where the place cannot be written.
-    """
-    path = Path(path)
-    check_target(path, photo)
-    suffix = _suffix(path)
-    channels = [*photo.pixels] + ([photo.alpha] if photo.alpha is not None else [])
-    pixels = np.stack(channels, axis=-1) if len(channels) > 1 else photo.pixels[0]  # [H, W, C], or [H, W]
-    with replacing(path) as part:
-        try:
-            if photo.pixels.dtype == np.uint8:
-                _save_8_bits(part, suffix, pixels, photo)
-            elif suffix == ".png":
-                Path(part).write_bytes(_deep_png(pixels, photo))
-            else:
-                _save_deep_tiff(part, pixels, photo)
-        except (OSError, ValueError, RuntimeError, SyntaxError, struct.error) as error:
-            if getattr(error, "errno", None) is not None:  # of the disk; Pillow's own have none
-                raise
-            fix = "try .tif" if suffix == ".png" else "name it .png"
-            raise ValueError(f"{shown(path)} cannot be written as {suffix[1:]} ({reason(error)}); {fix}") from None
-
-
-def _save_8_bits(part: str, suffix: str, pixels: np.ndarray, photo: Photo) -> None:
-    settings = dict(photo.other)
-    if suffix in (".jpg", ".jpeg"):
-        settings |= dict(quality=95, subsampling=0)
-    if suffix == ".webp":
-        settings |= dict(quality=95)
-    if photo.icc:
-        settings["icc_profile"] = photo.icc
-    if photo.exif:
-        settings["exif"] = photo.exif
-    if suffix in (".tif", ".tiff"):
-        exif = Image.Exif()
-        exif.load(photo.exif or b"")
-        blocks = [tag for tag in BLOCK_TAGS if tag in exif]
-        for tag in set(exif) - {*PLAIN_TAGS, *BLOCK_TAGS}:  # those that describe another picture's pixels
-            del exif[tag]
-        # libtiff, which compresses for Pillow, writes no blocks of tags
-        settings |= dict(exif=exif, compression=None if blocks else "tiff_adobe_deflate")
-    Image.fromarray(pixels).save(part, format=Image.registered_extensions()[suffix], **settings)
-
-
-def _save_deep_tiff(part: str, pixels: np.ndarray, photo: Photo) -> None:
-    exif = Image.Exif()
-    exif.load(photo.exif or b"")
-    tags = [(34675, 7, len(photo.icc), photo.icc, True)] if photo.icc else []
-    for tag, value in _plain(exif).items():
-        text = value.encode() + b"\0" if isinstance(value, str) else None
-        tags.append((tag, 2, len(text), text, True) if text else (tag, 3, 1, value, True))
-    tifffile.imwrite(
-        part, pixels, compression="zlib", photometric="rgb" if len(photo.pixels) == 3 else "minisblack",
-        planarconfig="contig", extrasamples=["unassalpha"] if photo.alpha is not None else None, extratags=tags,
-        resolution=photo.other.get("dpi"), resolutionunit="INCH" if "dpi" in photo.other else None, metadata=None,
-        software=False,
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def replacing(path: Path):
-    """Yield another name in the same folder; what is written there takes the place of `path` if all went well."""
-    handle = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}~", suffix=path.suffix)
-        os.close(handle)
-        os.chmod(part, 0o666 & ~_umask())  # mkstemp makes files that their owner alone may read
-        yield part
-        with open(part, "r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise OSError(f"{shown(path)} cannot be written ({why}); what was there is kept, free or allow it") from None
-    finally:
-        if handle is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
-
-
-def each(inputs: list[str], output: str, overwrite: bool, work: Callable[[Path, Path], str], doing: str) -> int:
-    """work(source, target) for each picture of the inputs, files or folders; returns the exit code.
-
-    What it returns, what was done in a few words, is printed where no bar is.
-
-    output: a file for one picture; a folder (there already, or ending with a slash) for several, which keeps their
-    names and class folders. What is wrong with one picture is printed in a line, the others are done all the same.
-    """
-    try:
-        pairs = _pairs(inputs, output, overwrite)
-    except (ValueError, OSError, RuntimeError) as error:  # a loop of links is the last
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    failed = 0
-    bar = tqdm(pairs, doing, unit="picture", file=sys.stdout, disable=len(pairs) < 3)
-    for source, target in bar:
-        try:
-            done = work(source, target)
-            if bar.disable:
-                print(f"{shown(target)}: {done}")
-        except KeyboardInterrupt:
-            bar.close()
-            print("stopped; the pictures done so far are kept", file=sys.stderr)
-            return 130
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:  # torch's lack of memory is the last
-            why = str(error).strip().splitlines() or ["out of memory"]
-            bar.write(f"error: {why[0]}", file=sys.stderr)
-            failed += 1
-    if failed and len(pairs) > 1:
-        print(f"error: {failed} of {len(pairs)} pictures could not be done, see above", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _pairs(inputs: list[str], place: str, overwrite: bool) -> list[tuple[Path, Path]]:
-    """(source, target) of all pictures; ValueError where one would overwrite an input or another's output."""
-    pairs, output = [], Path(place)
-    if len(inputs) > 1 and output.suffix.lower() in SUFFIXES and not output.is_dir():
-        raise ValueError(f"{shown(output)} is a name for one picture, got {len(inputs)} inputs; name a folder for them")
-    folder = len(inputs) > 1 or output.is_dir() or Path(inputs[0]).is_dir() or place.endswith(("/", os.sep))
-    for name in map(Path, inputs):
-        if name.is_dir():
-            pairs += [(name / file, output / file) for file, *_ in list_images(name)]
-        elif not name.exists():
-            raise FileNotFoundError(f"no file {shown(name)}, expected a picture or a folder of them; check the path")
-        else:
-            pairs.append((name, output / name.name if folder else output))
-    if folder and output.exists() and not output.is_dir():
-        raise ValueError(f"{shown(output)} is a file, expected a folder for several pictures; name another output")
-    for name in map(Path, inputs):
-        if name.is_dir() and name.resolve() in output.resolve().parents:
-            raise ValueError(f"{shown(output)} lies in the input folder {shown(name)}; name a folder elsewhere")
-    sources = {source.resolve() for source, _ in pairs}
-    seen = set()
-    for _, target in pairs:
-        if target.resolve() in sources:
-            raise ValueError(f"{shown(target)} is one of the inputs, which are never overwritten; name another output")
-        if target.resolve() in seen:
-            raise ValueError(f"{shown(target)} would be written twice; name each of these folders by itself")
-        _suffix(target)
-        if target.exists() and not overwrite:
-            raise ValueError(f"{shown(target)} is there already; name another output, or add --overwrite")
-        seen.add(target.resolve())
-    return pairs
+def _check_header(image: pyvips.Image) -> None:
+    """ValueError for what is too large or cannot be kept, before a pixel is decoded."""
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels, at most {MOST_PIXELS // 1_000_000} megapixels are read")
+    if image.get_typeof("n-pages") and image.get("n-pages") > 1:
+        raise ValueError(f"{image.get('n-pages')} images in one file; save them one by one")
+    if image.format not in ("uchar", "ushort") or image.bands not in KINDS.get(image.interpretation, ()):
+        raise ValueError(f"{image.bands} channels {image.interpretation} {image.format}, expected grey or RGB of 8 or "
+                         "16 bits")  # fmt: skip
 
 
 def _photo(pixels: np.ndarray, **about) -> Photo:
@@ -286,86 +145,166 @@ def _photo(pixels: np.ndarray, **about) -> Photo:
     return Photo(np.require(pixels[:colours], requirements=["C", "W"]), alpha, **about)  # torch wants it writable
 
 
-# of a TIFF's tags those that say nothing of its pixels: description, make, model, orientation, date, artist, copyright
-PLAIN_TAGS = (270, 271, 272, 274, 306, 315, 33432)
-BLOCK_TAGS = (34665, 34853)  # where the EXIF and GPS blocks are
-PICTURE_TAGS = {330, 513, 514, 37500, 40965}  # further directories, a thumbnail and its length, the maker's notes
-SMALL = 256  # bytes, in which there is no room for a picture
+def _read_bmp(file) -> Photo:
+    with Image.open(file, formats=["BMP"]) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels, too many")
+        mode = {"1": "L", "L": "L", "RGBA": "RGBA"}.get(image.mode, "RGB")
+        return _photo(np.asarray(image.convert(mode)), dpi=image.info.get("dpi"))
 
 
-def _plain(tags: dict) -> dict:
-    return {tag: tags[tag] for tag in PLAIN_TAGS if isinstance(tags.get(tag), (int, str))}
+def _png_chunks(file) -> bytes:
+    """The colour chunks before the pixels, each whole; ValueError for an animation."""
+    found = b""
+    file.seek(8)
+    while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+        body = file.read(struct.unpack(">I", head[:4])[0] + 4)
+        if head[4:] == b"acTL" and body[:4] != b"\0\0\0\1":
+            raise ValueError("several images in one file; save them one by one")
+        found += head + body if head[4:] in COLOUR_CHUNKS else b""
+    return found
 
 
-def _exif(image: Image.Image) -> bytes | None:
-    """Its EXIF block as it is; a TIFF's is gathered from its tags, with its EXIF and GPS parts."""
-    if image.format != "TIFF":
-        return image.info.get("exif")
-    exif = image.getexif()
-    for tag in set(exif) - {*PLAIN_TAGS, *BLOCK_TAGS}:
-        del exif[tag]
-    return exif.tobytes() if len(exif) else None
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
-def _read_tiff(path: Path) -> Photo | None:
-    """A TIFF of 8 or 16 bits, grey or RGB, as it lies in the file; None for the other kinds.
+def _tiff_blocks(file) -> dict[str, bytes | None]:
+    """{"exif", "iptc"}; ValueError for colours multiplied by their alpha, which libvips would call plain alpha."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        tags = exif_blocks.parse(data)
+    if tags[0].get(338, (3, b""))[1][:2] == b"\1\0":  # ExtraSamples
+        raise ValueError("colours multiplied by their alpha; save them unmultiplied")
+    return exif_blocks.from_tiff(tags)
 
-    Of 16 bits in colour Pillow keeps 8, and those of 8 it turns as their orientation says, some of them.
+
+def _is_lossless(file) -> bool:
+    """Whether the pixels of a WebP are in a VP8L chunk."""
+    file.seek(12)
+    while len(head := file.read(8)) == 8 and head[:4] not in (b"VP8 ", b"VP8L"):
+        length = struct.unpack("<I", head[4:])[0]
+        file.seek(length + length % 2, os.SEEK_CUR)
+    return head[:4] == b"VP8L"
+
+
+def without_previews(photo: Photo) -> Photo:
+    """The photo without what in its metadata may hold an image of itself; names and places stay.
+
+    Of the EXIF block the thumbnail, the maker's notes and all larger tags go; XMP and IPTC go whole.
     """
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        plain = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK)
-        if page.dtype not in (np.uint8, np.uint16) or page.bitspersample % 8 or (not plain and page.dtype == np.uint8):
-            return None
-        if len(file.pages) > 1:
-            raise ValueError(f"{len(file.pages)} pictures in one file; save them one by one")
-        if not plain:
-            raise ValueError(f"{page.photometric!r}, expected grey or RGB; convert it first")
-        if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples or page.samplesperpixel > 4:
-            raise ValueError("colours multiplied by their alpha, or more than four channels; convert it first")
-        pixels, exif, icc = page.asarray(), Image.Exif(), page.tags.get(34675)
-        if pixels.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-            pixels = pixels.transpose(1, 2, 0)
-        for tag, value in _plain({tag.code: tag.value for tag in page.tags}).items():
-            exif[tag] = int(value) if isinstance(value, int) else value
-        other = _resolution({tag: page.tags[tag].value for tag in (282, 283, 296) if tag in page.tags})
-    return _photo(pixels, icc=icc.value if icc else None, exif=exif.tobytes() if len(exif) else None, other=other)
+    return replace(photo, exif=exif_blocks.without_images(photo.exif), xmp=None, iptc=None)
 
 
-def _resolution(tags: dict) -> dict:
-    """{"dpi": (across, down)} of a TIFF's tags, whose unit is the inch (2) or the centimetre (3); {} without."""
-    parts, unit = [tags.get(tag, (0, 0)) for tag in (282, 283)], {2: 1, 3: 2.54}.get(tags.get(296, 2))
-    if unit is None or not all(n and d for n, d in parts):
-        return {}
-    return {"dpi": tuple(n / d * unit for n, d in parts)}
-
-
-def _deep_png(pixels: np.ndarray, photo: Photo) -> bytes:
-    """A PNG of 16 bits, which Pillow cannot write in colour, with its metadata behind the header (W3C, PNG 3, 2025)."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    data, about = imagecodecs.png_encode(pixels, level=4), b""
-    if photo.icc:
-        about += chunk(b"iCCP", b"icc\0\0" + zlib.compress(photo.icc))
-    if "dpi" in photo.other:
-        about += chunk(b"pHYs", struct.pack(">IIB", *(round(d / 0.0254) for d in photo.other["dpi"]), 1))
-    if photo.exif:
-        about += chunk(b"eXIf", photo.exif.removeprefix(b"Exif\0\0"))
-    end = 33  # of the signature and the header chunk
-    return data[:end] + about + data[end:]
-
-
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
     """Its suffix in small letters; ValueError if that is no format of ours."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"{shown(path)} must end in one of {' '.join(SUFFIXES)}; name the output photo.png, say")
+        raise ValueError(f"{printable(path)} must end in one of {' '.join(SUFFIXES)}; name the output photo.png, say")
     return suffix
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def check_target(path: Path, photo: Photo) -> None:
+    """ValueError where the format of the suffix cannot hold the photo: known before any work is done."""
+    suffix = suffix_of(path)
+    if photo.pixels.dtype == np.uint16 and suffix not in HOLDS_16_BITS:
+        raise ValueError(f"{printable(path)} would hold 8 bits, the image has 16; name it .png or .tif")
+    if photo.alpha is not None and suffix not in HOLDS_ALPHA:
+        raise ValueError(f"{printable(path)} cannot hold the image's alpha; name it .png, .webp or .tif")
+    if suffix != ".png" and not photo.icc and not _means_srgb(photo.chunks):
+        raise ValueError(f"{printable(path)} cannot hold the colours of a PNG with gAMA, cHRM or cICP; name it .png")
+
+
+def _means_srgb(chunks: bytes) -> bool:
+    """Whether a PNG's colour chunks say no more than sRGB, which other formats mean without saying it."""
+    at = 0
+    while at < len(chunks):
+        length = struct.unpack_from(">I", chunks, at)[0]
+        name, body = chunks[at + 4 : at + 8], chunks[at + 8 : at + 8 + length]
+        at += 12 + length
+        if name == b"cICP" and body[:2] != b"\1\r":  # BT.709 primaries, sRGB curve
+            return False
+        if name in (b"gAMA", b"cHRM") and len(body) % 4 == 0:
+            given, srgb = np.frombuffer(body, ">u4"), SRGB_GAMMA if name == b"gAMA" else SRGB_PRIMARIES
+            if not np.allclose(given.astype(float), srgb, rtol=0.02):
+                return False
+    return True
+
+
+def write_photo(path: str | Path, photo: Photo, check: Callable[[], None] = lambda: None) -> None:
+    """Write it in the format of the suffix, whole or not at all. JPEG and WebP at quality 95, AVIF at 90.
+
+    A lossless WebP stays lossless. BMP keeps no metadata and is written upright; 16 bits become 12 in AVIF. check: is
+    called just before the file takes its name, and may raise. Raises ValueError where that format cannot hold the
+    photo, OSError where the place cannot be written.
+    """
+    path = Path(path)
+    check_target(path, photo)
+    suffix = suffix_of(path)
+    try:
+        data = _bmp_bytes(photo) if suffix == ".bmp" else _encoded(photo, suffix)
+    except (pyvips.Error, OSError, ValueError) as error:
+        fix = "try .tif" if suffix == ".png" else "name it .png"
+        why = one_line(error)
+        raise ValueError(f"{printable(path)} cannot be written as {suffix[1:]} ({why}); {fix}") from None
+
+    def write(file) -> None:
+        file.write(data)
+        check()
+
+    write_atomically(path, write)
+
+
+def _encoded(photo: Photo, suffix: str) -> bytes:
+    channels = [*photo.pixels] + ([photo.alpha] if photo.alpha is not None else [])
+    pixels = np.ascontiguousarray(np.stack(channels, axis=-1))  # [H, W, C]
+    deep = pixels.dtype == np.uint16
+    kind = ("grey16" if deep else "b-w") if len(photo.pixels) == 1 else ("rgb16" if deep else "srgb")
+    height, width, bands = pixels.shape
+    image = pyvips.Image.new_from_memory(pixels, width, height, bands, "ushort" if deep else "uchar")
+    across, down = photo.dpi or (72, 72)
+    image = image.copy(interpretation=kind, xres=across / 25.4, yres=down / 25.4)
+    for name in ("icc", "xmp"):
+        if getattr(photo, name):
+            image.set_type(pyvips.GValue.blob_type, BLOBS[name], getattr(photo, name))
+    kept = [name for name in ("icc", "xmp") if getattr(photo, name)]
+    if photo.exif and suffix in (".webp", ".avif"):
+        kept.append("exif")
+        _set_exif(image, photo.exif)
+    settings = dict(SAVING[suffix], keep=":".join(kept) or "none")
+    if suffix == ".webp" and photo.lossless:
+        settings = dict(settings, lossless=True, exact=True)
+    if suffix == ".avif" and deep:
+        settings["bitdepth"] = 12
+    return _with_blocks(image.write_to_buffer(suffix, **settings), suffix, photo)
+
+
+def _with_blocks(data: bytes, suffix: str, photo: Photo) -> bytes:
+    """The file with the blocks that libvips would write anew or not at all, byte by byte as they came."""
+    if suffix in (".tif", ".tiff"):
+        return exif_blocks.into_tiff(data, photo.exif, photo.iptc)
+    if suffix in (".jpg", ".jpeg"):
+        return exif_blocks.into_jpeg(data, photo.exif, photo.iptc, photo.dpi)
+    if suffix == ".png":
+        end = 33  # of the signature and IHDR
+        exif = _chunk(b"eXIf", photo.exif.removeprefix(b"Exif\0\0")) if photo.exif else b""
+        return data[:end] + photo.chunks + exif + data[end:]
+    return data
+
+
+def _set_exif(image: pyvips.Image, block: bytes) -> None:
+    """Give libvips the block and its tags as it names them, by way of a PNG of one pixel: it writes only both."""
+    png = pyvips.Image.black(1, 1).write_to_buffer(".png")
+    png = png[:33] + _chunk(b"eXIf", block.removeprefix(b"Exif\0\0")) + png[33:]
+    carrier = pyvips.Image.new_from_buffer(png, "")
+    for name in carrier.get_fields():
+        if name.startswith("exif-") or name in ("orientation", "jpeg-thumbnail-data"):
+            image.set_type(carrier.get_typeof(name), name, carrier.get(name))
+
+
+def _bmp_bytes(photo: Photo) -> bytes:
+    image = Image.fromarray(photo.pixels[0] if len(photo.pixels) == 1 else photo.pixels.transpose(1, 2, 0).copy())
+    if photo.orientation in TURNS:
+        image = image.transpose(TURNS[photo.orientation])
+    file = io.BytesIO()
+    image.save(file, "BMP", **({"dpi": photo.dpi} if photo.dpi else {}))
+    return file.getvalue()
