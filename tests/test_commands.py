@@ -4,6 +4,7 @@ TINY holds the tiny versions: the program, and the arguments to run it with. A c
 same program that has all its options; another fails `test_every_named_command_has_a_tiny_version`, with its place.
 """
 
+import functools
 import importlib
 import json
 import os
@@ -16,22 +17,38 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 from src import run
 from src.files import ROOT
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-WITH_SUBCOMMANDS = {"src.datasets", "src.photos"}
+WITH_SUBCOMMANDS = {"src.datasets", "src.photos"}  # python -m src.datasets sign_digits
 
-# {data}: a folder of images; {trained}: a finished run; {image}, {folder}: a photo and a folder of them;
-# {tmp}: an empty folder. "slow" starts processes of its own
+# {data}: a folder of images; {trained}: a finished run; {image}: an image; {tmp}: an empty folder
+TRAIN = "--data {data} --size 32 --crop-size 16 --widths 4 8 --sigma 0 55/255 --epochs 1 --batch-size 4 --run {tmp}/run"
 TINY = [
-    ("src.train", "--data {data} --size 32 --max-train 8 --max-held-out 2 --crop-size 16 --widths 4 8 --blocks 1 "
-     "--sigma 0 55/255 --epochs 1 --batch-size 4 --loss l1 --optimizer adam --run {tmp}/run"),
+    ("src.train", f"{TRAIN} --max-train 8 --max-held-out 2 --blocks 1 --loss l1 --start {{trained}}"),
     ("src.export", "{trained} --to {tmp}"),
+    ("src.datasets finger_numbers", ""),
+    ("src.datasets drawn_photos", ""),
+    ("src.datasets sign_digits", "--from {digits} --to {tmp}/digits"),
+    ("src.photos.train_denoiser", f"{TRAIN} --most-train 8 --most-held-out 2 --held-out 0.2 --grey-fraction 1 "
+     "--min-scale 0.9 --blocks 2 --noise-level-normalised --start {trained} --cooldown 1"),
+    ("src.studies.hand_finding", "--train --publish --evaluate --seeds 0 --epochs 1 --train-scenes 8 --test-scenes 2 "
+     "--runs {tmp}/runs --to {tmp}"),
+    ("src.studies.hardware_limits", "--small --repeats 1 --parts levers --data {data} --size 32 --out {tmp}"),
+    ("src.studies.photo_benchmarks", "{tmp} --publish {trained} --to {tmp}/published --out {tmp}/scores.json "
+     "--weights mine={trained} --methods mine --sets CBSD68"),
 ]  # fmt: skip
-SLOW = [("torchrun", "--nproc-per-node=2 --max-restarts=3 -m src.train -- --data {data} --size 32 --crop-size 16 "
-         "--widths 4 8 --sigma 0.2 --epochs 1 --batch-size 4 --run {tmp}/run")]  # fmt: skip
+SLOW = [  # processes of their own
+    ("torchrun", f"--nproc-per-node=2 --max-restarts=3 -m src.train -- {TRAIN}"),
+]
+# A command whose defaults are the data set itself, made small here
+SMALL = {
+    "src.datasets finger_numbers": ("src.datasets.finger_numbers", dict(scenes=1, shots=1, size=32, workers=1)),
+    "src.datasets drawn_photos": ("src.datasets.drawn_photos", dict(count=2, size=32, workers=1)),
+}
 
 COMMAND = re.compile(
     r"""(?:^|[`\s"'(])(?:
@@ -149,16 +166,20 @@ def test_every_named_command_has_a_tiny_version():
 
 def test_every_program_is_named_or_tried():
     """Each module with a main has a tiny version."""
-    programs = {path for path in (ROOT / "src").rglob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")}
+    programs = {path for path in texts if path.stem == "__main__" or '\nif __name__ == "__main__":' in texts[path]}
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__") for path in programs}
     tried = {name.split(" ")[0] for name, _ in TINY}
     assert names - tried <= {"src.run"}, names - tried  # which test_run.py tries
 
 
 @pytest.fixture(scope="module")
-def places(image_folder, trained) -> dict[str, str]:
-    image = next(image_folder.rglob("*.png"))
-    return dict(data=image_folder, trained=trained, image=image, folder=image.parent)
+def places(image_folder, trained, tmp_path_factory) -> dict[str, Path]:
+    image, digits = next(image_folder.rglob("*.png")), tmp_path_factory.mktemp("digits")
+    for digit in range(10):
+        (digits / str(digit)).mkdir()
+        Image.open(image).resize((100, 100)).save(digits / f"{digit}/IMG_{digit}.JPG", "JPEG")
+    return dict(data=image_folder, trained=trained, image=image, digits=digits)
 
 
 def filled(arguments: str, places: dict, tmp_path: Path) -> list[str]:
@@ -166,15 +187,19 @@ def filled(arguments: str, places: dict, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("program, arguments", TINY, ids=[f"{name} {i}" for i, (name, _) in enumerate(TINY)])
-def test_tiny_version(program, arguments, places, tmp_path, capsys):
+def test_tiny_version(program, arguments, places, tmp_path, capsys, monkeypatch):
     words = filled(arguments, places, tmp_path)
     if program in SCRIPTS:
         module, _, function = SCRIPTS[program].partition(":")
     else:
-        module, *subcommand = program.split(" ")
+        (module, *subcommand), function = program.split(" "), "main"
         words = [*subcommand, *words]
-        folder = ROOT / module.replace(".", "/")
-        module, function = f"{module}.__main__" if folder.is_dir() else module, "main"
+        if not hasattr(importlib.import_module(module), function):
+            module += ".__main__"
+    if program in SMALL:
+        maker, small = SMALL[program]
+        make = importlib.import_module(maker).make
+        monkeypatch.setattr(f"{maker}.make", functools.partial(make, tmp_path / "made", **small))
     assert getattr(importlib.import_module(module), function)(words) == 0, capsys.readouterr().err
 
 

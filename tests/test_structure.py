@@ -102,7 +102,7 @@ def test_the_unet_brings_nothing_else_of_ours():
 
 def test_the_core_is_read_in_an_hour():
     lines = {path.stem: path.read_text(encoding="utf-8").count("\n") for path in (ROOT / "src").glob("*.py")}
-    tools = {name: lines.pop(name) for name in TOOLS}
+    tools = {name: lines.pop(name) for name in TOOLS if name in lines}
     assert sum(lines.values()) <= 1600, f"{sum(lines.values())} lines"
     limits = dict.fromkeys(lines, 200) | dict.fromkeys(tools, 250) | dict(unet=99)
     long = [f"{name}.py: {count} lines, not {limits[name]}" for name, count in (lines | tools).items()
