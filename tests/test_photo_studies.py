@@ -91,6 +91,9 @@ def test_tables_of_the_published_scores():
 def test_photos_to_show():
     images = photo_noise.bundled_photos(("astronaut", "page"), 64)
     assert images.shape == (2, 3, 64, 64) and images.names == ("astronaut", "page")
+    whole = photo_noise.bundled_photos(("astronaut",), 64, whole=True).array(0)
+    expected = np.asarray(Image.fromarray(data.astronaut()).resize((64, 64), Image.LANCZOS)).transpose(2, 0, 1)
+    assert np.array_equal(whole, expected)  # a square photo: all of it
     square = photo_noise.read_square("camera", 100)
     assert square.shape == (1, 100, 100) and 0 <= square.min() < square.max() <= 1
 

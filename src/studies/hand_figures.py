@@ -80,8 +80,8 @@ def worst_scenes(methods: dict[str, Method], scenes: np.ndarray, count: int) -> 
             image, mask = as_float(scene), scene[3] > 127
             found, truth = method(image), [Found(box_of(mask), mask, 1.0)] if mask.any() else []
             iou = box_iou(found[0].box, truth[0].box) if found and truth else float(not found and not truth)
-            area = np.any([one.mask for one in found], axis=0).mean() if found else 0.0
-            title = f"{name} IoU {iou:.2f}" if truth else f"{name} hides {area:.0%}"
+            area = hidden_fraction(found)
+            title = f"{name}, IoU {iou:.2f}" if truth else f"{name} hides {area:.0%}"
             panel = outlined(outlined(image, truth, GREEN), found)
             ranked.append((iou if truth else iou - area, index, panel, title))
         for *_, panel, title in sorted(ranked, key=lambda one: one[:2])[:count]:

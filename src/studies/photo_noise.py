@@ -23,11 +23,18 @@ from src.photos.denoiser import denoise
 POLYU = ROOT / "checkpoints/published/07_photos/polyu.json"
 
 
-def bundled_photos(names: tuple[str, ...], side: int) -> ImageSet:
-    """The middle squares of scikit-image's photos, which may be shown, in RGB; side in pixels."""
-    squares = [middle_square(np.atleast_3d(getattr(data, name)()), side) for name in names]
-    pixels = np.stack([np.broadcast_to(square, (side, side, 3)) for square in squares])  # [N, side, side, 3]
-    return ImageSet.from_pixels(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()), names)
+def bundled_photos(names: tuple[str, ...], side: int, whole: bool = False) -> ImageSet:
+    """Squares of scikit-image's photos, which may be shown, in RGB; side in pixels.
+
+    whole: the largest square, made smaller, in place of the middle one.
+    """
+    squares = []
+    for name in names:
+        pixels = np.atleast_3d(getattr(data, name)())
+        square = middle_square(pixels, min(pixels.shape[:2]) if whole else side)
+        image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(square, (*square.shape[:2], 3))))
+        squares.append(np.asarray(image.resize((side, side), Image.LANCZOS) if whole else image))
+    return ImageSet.from_pixels(torch.from_numpy(np.stack(squares).transpose(0, 3, 1, 2).copy()), names)
 
 
 def read_square(photo: str | Path, side: int) -> Tensor:
