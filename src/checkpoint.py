@@ -96,6 +96,8 @@ def load(run: str | Path, model: nn.Module | None = None) -> nn.Module:
     folder = run_folder(run)
     try:
         record = json.loads((folder / "record.json").read_text())
+        if "key" in record:
+            raise ValueError("an older version of this project wrote it")
         network = dict(record["fingerprint"]["network"])
         module, _, name = network.pop("class").rpartition(".")
         if model is None and not module.startswith("src."):

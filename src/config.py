@@ -42,13 +42,14 @@ class TrainConfig:
     cooldown: int = 0
 
     def __post_init__(self):
+        for name, value in list(vars(self).items()):  # numbers of numpy become Python's, which files can hold
+            object.__setattr__(self, name, value.item() if hasattr(value, "item") else value)
         for name in ("epochs", "batch_size", "decay", "evaluate_every", "warmup", "seed", "cooldown"):
             least = 0 if name in ("warmup", "seed", "cooldown") else 1
             whole_number(name, getattr(self, name), least, self.epochs if name == "cooldown" else None)
         for name in ("lr", "adam_lr", "beta2", "ema_rel_std"):
             if not 0 < getattr(self, name) < 1:
-                default = type(self).__dataclass_fields__[name].default
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}; try {default}")
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}; leave it out")
         for name, choices in dict(optimizer=("muon", "adam"), schedule=("sqrt", "cosine")).items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}; try {choices[0]!r}")
@@ -63,4 +64,4 @@ class TrainConfig:
         del settings["evaluate_every"]
         if self.schedule == "sqrt" and not self.cooldown:
             del settings["epochs"]  # see `decay`
-        return {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}
+        return settings

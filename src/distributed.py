@@ -2,8 +2,7 @@
 
     torchrun --nproc-per-node=2 -m src.train -- --run denoise
 
-Each takes its part of every batch, and DistributedDataParallel averages the gradients. An image's noise does not depend
-on who draws it, so the run is that of one process, but for rounding.
+Each takes its part of every batch, and the gradients are averaged: the run of one process, but for rounding.
 """
 
 import os

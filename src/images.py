@@ -60,13 +60,12 @@ class ImageSet:
         return len(self.names)
 
     def __repr__(self) -> str:
-        size = "x".join(map(str, self.shape[1:]))
-        return f"ImageSet({len(self)} images {size}, {len(set(self.labels))} labels, {len(set(self.groups))} groups)"
+        counts = f"{len(set(self.labels))} labels, {len(set(self.groups))} groups"
+        return f"ImageSet({len(self)} images {'x'.join(map(str, self.shape[1:]))}, {counts})"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(N, C, H, W)"""
-        return (len(self), *self.store.shape[1:])
+        return (len(self), *self.store.shape[1:])  # (N, C, H, W)
 
     @property
     def pixels(self) -> Tensor:

@@ -112,7 +112,6 @@ class GaussianNoiseDataset(Dataset):
         return self.augmented(self.rng(range(len(self))[index]), image)
 
     def augmented(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-        """[., H, W] cropped, flipped and turned by the generator's next draws."""
         if self.crop_size is not None:
             image = self.crop(rng, image)
         if self.augment:

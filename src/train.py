@@ -162,9 +162,9 @@ def main(argv: list[str] | None = None) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     with distributed.process_group():
         config = TrainConfig(**{field.name: getattr(arguments, field.name) for field in fields(TrainConfig)})
-        read = lambda: load_images(arguments.data, size=arguments.size)  # noqa: E731
-        distributed.from_first(lambda: read() and None)  # one process decodes, the others find what it has cached
-        images, crop = read(), dict(crop_size=arguments.crop_size, augment=True)
+        folder, size, crop = arguments.data, arguments.size, dict(crop_size=arguments.crop_size, augment=True)
+        distributed.from_first(lambda: load_images(folder, size) and None)  # the others find its cache
+        images = load_images(folder, size)
         train_images, held_out = split_images(images, arguments.held_out, config.seed)
         train_images = train_images.sample(arguments.max_train, config.seed)
         held_out = held_out.sample(arguments.max_held_out, config.seed)

@@ -14,6 +14,7 @@ from src.files import one_line, writing
 DAMAGE = (
     ValueError,
     LookupError,
+    ImportError,
     TypeError,
     AttributeError,
     RuntimeError,
