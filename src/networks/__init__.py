@@ -2,7 +2,7 @@
 
 from src.networks.ablations import BatchNormUNet, NoResidualUNet, NoSkipNoResidualUNet, NoSkipUNet
 from src.networks.autoencoder import Autoencoder
-from src.networks.deepened import deepened
+from src.networks.depth import deepened
 from src.networks.dncnn import DnCNN
 from src.networks.mask_unet import MaskUNet
 from src.networks.noise_level import NoiseLevelNormalised, SigmaChannelDataset, estimate_sigma
