@@ -81,7 +81,7 @@ def objects_in(
     unit = max(1, round(max(scores.shape) / SIDE))  # pixels of the map for one of SIDE
     regions = label_regions(scores > min(extent, threshold))
     inside = np.isin(regions, np.setdiff1d(regions[scores > threshold], 0))
-    regions = label_regions(dilate(inside, MARGIN * unit))
+    regions = join_diagonals(label_regions(dilate(inside, MARGIN * unit)))
     result = []
     for number in np.setdiff1d(regions, 0):
         own, mask = inside & (regions == number), torch.from_numpy(regions == number)[None, None].float()
@@ -124,6 +124,14 @@ def label_regions(mask: np.ndarray) -> np.ndarray:
     """int [h, w]: a number from 1 for each 4-connected region of True pixels, 0 elsewhere."""
     labels = pyvips.Image.new_from_array(mask.astype(np.uint8)).labelregions().numpy()  # of False regions, too
     return np.where(mask, labels + 1, 0)
+
+
+def join_diagonals(labels: np.ndarray) -> np.ndarray:
+    """labels, int [h, w], changed in place: regions that touch at a corner get one number."""
+    for a, b in ((labels[:-1, :-1], labels[1:, 1:]), (labels[:-1, 1:], labels[1:, :-1])):
+        while (touching := (a != b) & (a > 0) & (b > 0)).any():
+            labels[labels == b[touching][0]] = a[touching][0]  # a and b are views of it
+    return labels
 
 
 def dilate(mask: np.ndarray, radius: int) -> np.ndarray:

@@ -170,11 +170,14 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _tiff_blocks(file) -> dict[str, bytes | None]:
-    """{"exif", "iptc"}; ValueError for colours multiplied by their alpha, which libvips would call plain alpha."""
+    """{"exif", "iptc"}; ValueError for two kinds that libvips would read wrongly."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         tags = exif_blocks.parse(data)
-    if tags[0].get(338, (3, b""))[1][:2] == b"\1\0":  # ExtraSamples
+    extra, planes, samples = (int.from_bytes(tags[0].get(tag, (3, b""))[1][:2], "little") for tag in (338, 284, 277))
+    if extra == 1:  # ExtraSamples; libvips takes it for plain alpha
         raise ValueError("colours multiplied by their alpha; save them unmultiplied")
+    if (planes, samples) == (2, 2):  # libvips mixes up grey and alpha
+        raise ValueError("grey and alpha in separate planes; save them interleaved")
     return exif_blocks.from_tiff(tags)
 
 
