@@ -81,8 +81,9 @@ def test_tables_of_the_published_scores():
     assert table["sigma 15"].is_monotonic_increasing and ("SwinIR", "published") in table.index
     found = photo_benchmarks.paired_differences(scores, "CBSD68", (("ours, photos", "ours, drawn"),))
     assert found.iloc[0].tolist() == ["+0.21 ± 0.09", "+0.21 ± 0.08", "+0.18 ± 0.08"]
-    bars = photo_benchmarks.field_bars(scores, "CBSD68", 25, ("bm3d", "ours, drawn"))
-    assert list(bars.values()) == sorted(bars.values()) and bars["DnCNN (published)"] == 31.24
+    gains = photo_benchmarks.field_gains(scores, "CBSD68", 25, ("bm3d", "ours, drawn"), over="nlm")
+    assert list(gains.values()) == sorted(gains.values())
+    assert gains["DnCNN (published)"] == pytest.approx(31.24 - 27.77, abs=0.006)
     worst = photo_benchmarks.worst_images(scores, "Set12", "ours, drawn", "bm3d", count=1)
     assert worst.iloc[0].tolist() == ["Set12", "09.png", "BM3D", -2.31, 28.34]
     assert read_record(SHIPPED)["sha256"] == scores["CBSD68"]["25"]["ours, drawn"]["weights"]
@@ -123,10 +124,20 @@ def test_gains_of_an_ideal_and_an_idle_method():
     clean = photo_noise.bundled_photos(("astronaut",), 64).pixels / 255
     kinds = photo_noise.noise_kinds(clean, 0.1, 2e-3)
     table = photo_noise.gain_table(kinds, {"idle": lambda x: x})
-    assert table["idle"].tolist() == table["noisy"].tolist() and len(table) == len(kinds) == 4
+    assert table["idle"].tolist() == table["noisy"].tolist() and len(table) == len(kinds) == 6
     assert table.loc["Gaussian", "noisy"] == pytest.approx(20, abs=0.4)
     ideal = photo_noise.gain_table({"Gaussian": kinds["Gaussian"]}, {"ideal": lambda x: clean})
     assert ideal.loc["Gaussian", "ideal"] == 100
+
+
+def test_the_table_of_real_photos(tmp_path):
+    methods = {
+        "noisy": {"psnr": [30.0, 40.0], "seconds_per_megapixel": 0.0},
+        "camera network": {"psnr": [34.0, 39.0], "seconds_per_megapixel": 0.4},
+    }
+    (tmp_path / "polyu.json").write_text(json.dumps({"methods": methods}))
+    table = photo_noise.polyu_table(tmp_path / "polyu.json")
+    assert table["PSNR, dB"].tolist() == [35.0, 36.5] and table["improved"].tolist() == [0.0, 0.5]
 
 
 def test_psnr_in_and_out_of_a_network_that_does_nothing():

@@ -125,12 +125,13 @@ def field_table(scores: dict, name: str, methods: tuple[str, ...] | None = None)
     return table.sort_values("sigma 15").round(2)
 
 
-def field_bars(scores: dict, name: str, sigma: int, methods: tuple[str, ...]) -> dict[str, float]:
-    """method -> PSNR in dB at one sigma, sorted: measured methods, and published ones marked "(published)"."""
+def field_gains(scores: dict, name: str, sigma: int, methods: tuple[str, ...], over: str) -> dict[str, float]:
+    """method -> gain in dB over the method `over` at one sigma, sorted; published figures are marked so."""
     place = SIGMAS.index(sigma)
-    bars = {LABELS.get(method, method): mean_psnr(scores, name, method)[place] for method in methods}
-    bars |= {f"{method} (published)": values[place] for method, values in PUBLISHED[name].items()}
-    return dict(sorted(bars.items(), key=lambda bar: bar[1]))
+    values = {LABELS.get(method, method): mean_psnr(scores, name, method)[place] for method in methods}
+    values |= {f"{method} (published)": values[place] for method, values in PUBLISHED[name].items()}
+    base = mean_psnr(scores, name, over)[place]
+    return {method: value - base for method, value in sorted(values.items(), key=lambda item: item[1])}
 
 
 def paired_differences(scores: dict, name: str, pairs: tuple[tuple[str, str], ...]) -> pd.DataFrame:
