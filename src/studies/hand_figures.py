@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from src.photos.hand_finder import BLOCKS, Found, blur_out, likeness
+from src.photos.hand_finder import BLOCKS, Found, blur_out, score_map
 from src.photos.photo_files import Photo
 from src.studies.hand_methods import (
     COLOUR,
@@ -56,7 +56,7 @@ def steps(image: Tensor, methods: dict[str, Method], finder: nn.Module, rebuilde
     evidence = {
         RECONSTRUCTION: 4 * error,
         COLOUR: skin_colour_map(image),
-        SEGMENTATION: likeness(image, finder),
+        SEGMENTATION: score_map(image, finder),
     }
     panels = {name: outlined(enlarged(x, size).clamp(0, 1), found[name]) for name, x in evidence.items()}
     return {"scene": image.clamp(0, 1), **panels, "hidden": hidden(image, found[SEGMENTATION])}

@@ -26,7 +26,7 @@ from src.images import ImageSet, load_images
 from src.networks import Autoencoder, MaskUNet
 from src.noise import GaussianNoiseDataset
 from src.photos.denoiser import load_denoiser
-from src.photos.hand_finder import FINDER, blur_out, find, objects
+from src.photos.hand_finder import FINDER, blur_out, find_objects, objects_in
 from src.photos.photo_files import Photo
 from src.studies.hand_methods import (
     Method,
@@ -98,7 +98,7 @@ def calibrate(rebuilder: nn.Module, seed: int, count: int = 60) -> float:
     errors = [reconstruct(as_float(scene), rebuilder)[1] for scene in scenes]
 
     def mean_iou(threshold: float) -> float:
-        found = [objects(error, scene.shape[1:], threshold, threshold) for error, scene in zip(errors, scenes)]
+        found = [objects_in(error, scene.shape[1:], threshold, threshold) for error, scene in zip(errors, scenes)]
         return np.mean([box_iou(f[0].box, box_of(s[3] > 127)) if f else 0.0 for f, s in zip(found, scenes)])
 
     return max(np.quantile(np.stack(errors), np.linspace(0.5, 0.99, 25)).round(4).tolist(), key=mean_iou)
@@ -134,7 +134,7 @@ def recall_by_size(finder: nn.Module, count: int, seed: int) -> dict[str, list[t
             room[:, -112:, left : left + 112] = np.where(hand[3] > 127, hand, room[:, -112:, left : left + 112])
             box = box_of(room[3] > 127)
             for scales, hit in hits.items():
-                found = find(as_float(room), finder, looks=int(scales))
+                found = find_objects(as_float(room), finder, scales=int(scales))
                 hit.append(any(box_iou(one.box, box) >= 0.5 for one in found))
         for scales, hit in hits.items():
             points[scales].append((size, round(float(np.mean(hit)), 3)))
@@ -145,7 +145,7 @@ def images_per_second(pixels: np.ndarray, finder: nn.Module) -> float:
     """Hands found and hidden in uint8 [N, 3, H, W], one image at a time."""
     start = time.perf_counter()
     for image in pixels:
-        blur_out(Photo(image), find(as_float(image), finder))
+        blur_out(Photo(image), find_objects(as_float(image), finder))
     return len(pixels) / (time.perf_counter() - start)
 
 
@@ -158,7 +158,7 @@ def evaluate(seeds: list[int], runs: str, photos: str | None, count: int = 300) 
     for seed in seeds:
         finder, noiseless, rebuilder = (load(f"{runs}/{name}-{seed}") for name in TRAINING_SIGMAS)
         methods = find_methods(finder, rebuilder, calibrate(rebuilder, seed, min(60, count)))
-        methods["segmentation, never saw noise"] = partial(find, model=noiseless)
+        methods["segmentation, never saw noise"] = partial(find_objects, model=noiseless)
         for kind, scenes in kinds.items():
             for name, conditions in compare(methods, scenes, 1000 + seed, denoiser).items():
                 for condition, found in conditions.items():

@@ -1,7 +1,7 @@
 """Three ways to find a hand, and how well one of them does: for 08_object_blur_out.
 
-Segmentation is `src.photos.hand_finder.find`. Here are reconstruction (an autoencoder that has seen scenes without a
-hand is wrong where a hand is) and skin colour (a threshold).
+Segmentation is `src.photos.hand_finder.find_objects`. Here are reconstruction (an autoencoder that has seen no hand is
+wrong where a hand is) and skin colour (a threshold).
 """
 
 import time
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from src.images import ImageSet
 from src.noise import GaussianNoiseDataset
 from src.photos.denoiser import denoise
-from src.photos.hand_finder import Found, boxed_in, find, looked_at, objects
+from src.photos.hand_finder import Found, box_mask, find_objects, objects_in, shrink
 
 SEGMENTATION, RECONSTRUCTION, COLOUR = "segmentation", "reconstruction", "skin colour"
 
@@ -31,7 +31,7 @@ def reconstruct(image: Tensor, model: nn.Module) -> tuple[Tensor, np.ndarray]:
 
     The error is the mean over the channels of the absolute difference, smoothed over about five pixels.
     """
-    small = looked_at(image)
+    small = shrink(image)
     with torch.no_grad():
         output = model(small[None])[0].clamp(0, 1)
     return output, ndimage.gaussian_filter((output - small).abs().mean(dim=0).numpy(), 2)
@@ -39,19 +39,19 @@ def reconstruct(image: Tensor, model: nn.Module) -> tuple[Tensor, np.ndarray]:
 
 def skin_colour_map(image: Tensor) -> np.ndarray:
     """float32 [h, w], 1 where the colour is that of skin: Cb in 77..127 and Cr in 133..173 (Chai and Ngan 1999)."""
-    blue, red = rgb2ycbcr(looked_at(image).clamp(0, 1).permute(1, 2, 0).numpy()).transpose(2, 0, 1)[1:]
+    blue, red = rgb2ycbcr(shrink(image).clamp(0, 1).permute(1, 2, 0).numpy()).transpose(2, 0, 1)[1:]
     skin = (blue >= 77) & (blue <= 127) & (red >= 133) & (red <= 173)
     return ndimage.median_filter(skin.astype(np.float32), 5)
 
 
 def find_by_reconstruction(image: Tensor, model: nn.Module, threshold: float) -> list[Found]:
     """Where an autoencoder that knows no hands is wrong by more than the threshold."""
-    return objects(reconstruct(image, model)[1], tuple(image.shape[1:]), threshold, threshold)
+    return objects_in(reconstruct(image, model)[1], tuple(image.shape[1:]), threshold, threshold)
 
 
 def find_by_colour(image: Tensor) -> list[Found]:
     """Where the colour is that of skin."""
-    return objects(skin_colour_map(image), tuple(image.shape[1:]))
+    return objects_in(skin_colour_map(image), tuple(image.shape[1:]))
 
 
 def find_denoised(image: Tensor, method: Method, denoiser: nn.Module) -> list[Found]:
@@ -62,7 +62,7 @@ def find_denoised(image: Tensor, method: Method, denoiser: nn.Module) -> list[Fo
 def find_methods(finder: nn.Module, rebuilder: nn.Module, threshold: float) -> dict[str, Method]:
     """The three methods by their names in the tables."""
     return {
-        SEGMENTATION: partial(find, model=finder),
+        SEGMENTATION: partial(find_objects, model=finder),
         RECONSTRUCTION: partial(find_by_reconstruction, model=rebuilder, threshold=threshold),
         COLOUR: find_by_colour,
     }
@@ -102,7 +102,7 @@ def box_iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float
 
 def covered(found: list[Found], mask: np.ndarray, box: bool = False) -> float:
     """Fraction of a hand's pixels that would be hidden along its outline, or with `box` under its box."""
-    hidden = [boxed_in(one.mask) if box else one.mask for one in found]
+    hidden = [box_mask(one.mask) if box else one.mask for one in found]
     return float(np.any([mask & area for area in hidden], axis=0).sum() / mask.sum()) if found else 0.0
 
 

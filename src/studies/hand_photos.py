@@ -23,13 +23,13 @@ from torch import Tensor
 
 from src.files import ROOT, exit_code, say, write_json
 from src.photos.denoiser import load_denoiser
-from src.photos.hand_finder import FINDER, Found, boxed_in, find
+from src.photos.hand_finder import FINDER, Found, box_mask, find_objects
 from src.studies.hand_finding import hand_photos
 from src.studies.hand_methods import Method, as_float, box_iou, box_of
 
 SIDE = 224  # of a photo that a hand is pasted into, in pixels
 SIZES = (0.25, 0.35, 0.5, 0.7, 1.0)  # of the pasted hand's photo, of that side
-BUNDLED = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry", "cat")
+BUNDLED = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
 # photos that show a person's hand, however small, or one of stone: looked for by eye in contact sheets
 WITH_HANDS = {  # stems of the files, as numbers
     "bsd400": (
@@ -112,7 +112,7 @@ def hidden_fractions(found: list[Found]) -> tuple[float, float]:
     """Fraction of the image under the boxes (what the command hides) and under the masks of what was found."""
     if not found:
         return 0.0, 0.0
-    return tuple(float(np.any(x, axis=0).mean()) for x in ([boxed_in(f.mask) for f in found], [f.mask for f in found]))
+    return tuple(float(np.any(x, axis=0).mean()) for x in ([box_mask(f.mask) for f in found], [f.mask for f in found]))
 
 
 def measure_without_hands(method: Method, images: Iterator[Tensor]) -> dict:
@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    method = partial(find, model=load_denoiser(arguments.weights))
+    method = partial(find_objects, model=load_denoiser(arguments.weights))
     found = measure(method, arguments.folder, arguments.count, arguments.seeds)
     if arguments.out:
         write_json(arguments.out, found)
