@@ -37,13 +37,13 @@ def run_folder(run: str | Path) -> Path:
 def save(folder: Path, about: dict, state: dict, snapshots: Iterable[int]) -> None:
     """Write state.pt and record.json, each whole or not at all, and epoch-N.pt for 1, 2, 5, 10, ... and snapshots.
 
-    about: fingerprint, parameters, environments, test_set. ValueError, with nothing written, if a figure is not finite.
+    about: fingerprint, parameters, environments, test_set. ValueError, with nothing written, if a number is not finite.
     """
-    json.dumps(state["history"], allow_nan=False)
-    content, epoch = state | about | {"fingerprint": json.dumps(about["fingerprint"])}, len(state["history"])
+    json.dumps(state["history"], allow_nan=False)  # ValueError for NaN and infinity
+    epoch, content = len(state["history"]), state | about | {"fingerprint": json.dumps(about["fingerprint"])}
     if epoch in snapshots or re.fullmatch("[125]0*", str(epoch)):
-        weights = {name: content[name] for name in ("ema_model", "fingerprint")}
-        write_atomically(folder / f"epoch-{epoch}.pt", lambda file: torch.save(weights, file))
+        snapshot = {name: content[name] for name in ("ema_model", "fingerprint")}
+        write_atomically(folder / f"epoch-{epoch}.pt", lambda file: torch.save(snapshot, file))
     write_atomically(folder / "state.pt", lambda file: torch.save(content, file), folder / "state-before.pt")
     write_record(folder, about, state["history"])
 
@@ -55,8 +55,8 @@ def write_record(folder: Path, about: dict, history: list[dict]) -> None:
 def load_state(folder: Path, fingerprint: dict, say=print) -> dict | None:
     """The state saved in folder, on the CPU; None where there is none.
 
-    A damaged state.pt is put aside as state.damaged.pt and the epoch before it is taken; `say` gets the line that tells
-    so. Raises ValueError for a run with another fingerprint (naming each field), or if no file of it is whole.
+    A damaged state.pt is put aside as state.damaged.pt, the epoch before it is taken, and `say` prints that. Raises
+    ValueError for a run with another fingerprint (naming each field), or if no file of it is whole.
     """
     saved, damage = read_newest(folder)
     if saved is None:
@@ -102,12 +102,12 @@ def load(run: str | Path, model: nn.Module | None = None) -> nn.Module:
         module, _, name = network.pop("class").rpartition(".")
         if model is None and not module.startswith("src."):
             raise ValueError(f"{name} is a class of your own, expected load(run, model) with an instance of it")
-        model = model or getattr(import_module(module), name)(**network)
+        model = getattr(import_module(module), name)(**network) if model is None else model
         model.load_state_dict(_ema_weights(folder, record))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"no run in {folder}, expected record.json and weights; check the name") from None
     except DAMAGE as error:
-        raise ValueError(f"{folder} cannot be loaded ({one_line(error)}); train it again, or restore it") from None
+        raise ValueError(f"{folder} cannot be loaded ({one_line(error)}); pass its model, or train it again") from None
     return model.eval().to(device(), memory_format=torch.channels_last)
 
 

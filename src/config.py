@@ -18,12 +18,12 @@ class TrainConfig:
     decay           steps: the rates are divided by sqrt(1 + step / decay), whatever `epochs` is
     beta2           of Adam. The usual 0.999 diverged in 3 of 6 runs at these rates
     warmup          steps over which the rates rise from 0
-    ema_rel_std     width of the power-function EMA relative to the training length (Karras and others 2024, eq. 5)
+    ema_rel_std     width of the power-function EMA relative to the training length (Karras et al. 2024, eq. 5)
     evaluate_every  epochs between evaluations on held-out images; also after 1, 2, 5 and the last
     seed            of the order of the images
     loss            a name of losses.py, or a function (denoised, clean) -> scalar
     schedule        "sqrt", see `decay`; "cosine": half a cosine to 0 over `epochs`
-    cooldown        the last epochs, over which the rates fall to 0 along a line; such a run cannot be continued
+    cooldown        last epochs, over which the rates fall linearly to 0; such a run, or "cosine", cannot be extended
     """
 
     epochs: int = 100
@@ -47,9 +47,10 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "decay", "evaluate_every", "warmup", "seed", "cooldown"):
             least = 0 if name in ("warmup", "seed", "cooldown") else 1
             whole_number(name, getattr(self, name), least, self.epochs if name == "cooldown" else None)
-        for name in ("lr", "adam_lr", "beta2", "ema_rel_std"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}; leave it out")
+        for name, most in dict(lr=1, adam_lr=1, beta2=1, ema_rel_std=0.288).items():  # 0.289: all steps weigh the same
+            value = getattr(self, name)
+            if not isinstance(value, float | int) or not 0 < value < most:
+                raise ValueError(f"{name} must lie in (0, {most}), got {value!r}; try {getattr(TrainConfig, name)}")
         for name, choices in dict(optimizer=("muon", "adam"), schedule=("sqrt", "cosine")).items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}; try {choices[0]!r}")

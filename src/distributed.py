@@ -50,9 +50,9 @@ def averaging(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, [torch.cuda.current_device()] if torch.cuda.is_available() else None)
 
 
-def share(batch: list[int]) -> tuple[list[int], int, float]:
-    """This process's part of a batch, how many of its images count, and the factor of its loss that makes the mean of
-    the processes' gradients that of the batch. One without an image gets one that does not count, as it must take part.
+def part_of(batch: list[int]) -> tuple[list[int], int, float]:
+    """(indices of this process, how many of them count, factor of their mean loss). With the factor, the gradients
+    averaged over the processes are the batch's. A process without an index gets one at factor 0, as all must take part.
     """
     part = batch[rank() :: world_size()]
     return part or batch[:1], len(part), len(part) * world_size() / len(batch)

@@ -1,4 +1,4 @@
-"""Held-out figures: the network beside the classical filters, image by image."""
+"""PSNR and SSIM on held-out images: the network beside the classical filters."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ BLURS = (0.6, 0.8, 1.0, 1.3, 1.7, 2.2)  # standard deviations in pixels that the
 class Scores:
     """What `evaluate` measured, image by image, in the order of the data set.
 
-    clean, noisy: float32 [N, C, H, W]; noisy may leave [0, 1]. denoised: method ("unet" is the network) -> float32
+    clean, noisy: float32 [N, C, H, W]; noisy may leave [0, 1]. denoised: method ("unet" is the model) -> float32
     [N, C, H, W] in [0, 1]. psnr (dB), ssim: method -> float32 [N]; "noisy" among them. names: of the N images.
     """
 
@@ -47,11 +47,11 @@ class Scores:
 def evaluate(model: nn.Module, test_set: GaussianNoiseDataset, baselines=True, run: str | None = None) -> Scores:
     """PSNR and SSIM of the noisy images, the classical filters and a network, image by image.
 
-    model: float32 [B, C, H, W] in [0, 1] -> the same. test_set: made with fixed=True. The filters are given sigma:
-    "blur"  Gaussian blur, by the standard deviation of BLURS that is best for these very images
+    model: float32 [B, C, H, W] in [0, 1] -> the same. test_set: made with fixed=True. The filters know sigma, but
+    "blur"  Gaussian blur knows the clean images: it is the one of BLURS that is best for them
     "nlm"   non-local means (Buades, Coll, Morel 2005) by scikit-image
-    "bm3d"  BM3D (Dabov and others 2007) where it is installed; its licence is for non-commercial use only
-    run: also write the figures into this run's scores.json. ValueError for images under 11x11 or a range of sigma.
+    "bm3d"  BM3D (Dabov et al. 2007) where it is installed; its licence is for non-commercial use only
+    run: also write the scores into this run's scores.json. ValueError for images under 11x11 or a range of sigma.
     """
     check_window(test_set.shape)
     if baselines and isinstance(test_set.sigma, tuple):
@@ -105,6 +105,5 @@ def _filtered(noisy: Tensor, method) -> Tensor:
 
 
 def _summary(per_image: dict[str, Tensor]) -> dict[str, dict]:
-    rounded = {name: [round(value, 3) for value in x.tolist()] for name, x in per_image.items()}
-    return {name: dict(mean=float(x.mean()), std=float(x.std(correction=0)), images=rounded[name])
+    return {name: dict(mean=float(x.mean()), std=float(x.std(correction=0)), images=[round(v, 3) for v in x.tolist()])
             for name, x in per_image.items()}  # fmt: skip

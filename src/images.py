@@ -92,7 +92,7 @@ class ImageSet:
         return ImageSet(self.store, *selected, rows=chosen if self.rows is None else self.rows[chosen])
 
     def sample(self, count: int, seed: int = 0) -> "ImageSet":
-        """At most `count` images, as many of each label as there are, in the order of this set.
+        """At most `count` images, spread evenly over the labels, in the order of this set.
 
         Within a label they are ranked by the sha256 of "seed/name": neither their order nor a random state matters.
         """
@@ -108,7 +108,7 @@ def _rank(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogatepass")).digest()
 
 
-def load_images(folder, size=None, channels=3, cache=CACHE) -> ImageSet:
+def load_images(folder: str | Path, size: int | None = None, channels: int = 3, cache: Path = CACHE) -> ImageSet:
     """Read `<class>/*` or a flat folder of png, jpg, jpeg, webp, bmp, tif and tiff files.
 
     A groups.csv (header file,group) in the folder gives the groups, without one each file is its own. The order is the
@@ -143,11 +143,11 @@ def split_images(images: ImageSet, held_out: float = 0.2, seed: int = 0) -> tupl
     strata = {}
     for group in sorted(members, key=lambda group: _rank(seed, group)):
         strata.setdefault(min(labels_of[group]) if by_label else "", []).append(members[group])
-    chosen, owed = [], 0.0
+    chosen, target = [], 0.0
     for _, groups in sorted(strata.items()):
-        owed += held_out * sum(map(len, groups))  # with what rounding left
-        taken = _nearest(groups, owed) if len(groups) > 1 else []
-        owed -= sum(map(len, taken))
+        target += held_out * sum(map(len, groups))  # with what rounding left
+        taken = _nearest(groups, target) if len(groups) > 1 else []
+        target -= sum(map(len, taken))
         chosen += [i for group in taken for i in group]
     train = np.setdiff1d(np.arange(len(images)), chosen)
     return images[train], images[sorted(chosen)]

@@ -27,7 +27,7 @@ PATIENCE = 3  # steps in a row with a gradient that is not finite before trainin
 class TrainState:
     """What the loop carries from step to step, and a checkpoint from process to process.
 
-    ema_model: the network with the EMA weights, the ones to use. model: the network being trained.
+    ema_model: has the EMA weights, the ones to use. model: being trained. layout: memory format of the batches.
     """
 
     ema_model: nn.Module
@@ -44,8 +44,8 @@ class TrainState:
         ema_model.to(device(), memory_format=layout)
         model = copy.deepcopy(ema_model)
         for module in model.modules():  # `fit` ends in evaluation mode; a BatchNorm that the user froze stays frozen
-            learns = [p.requires_grad for p in module.parameters(recurse=False)] or [True]
-            module.training = any(learns) and (module.training or not ema_model.training)
+            trainable = [p.requires_grad for p in module.parameters(recurse=False)] or [True]
+            module.training = any(trainable) and (module.training or not ema_model.training)
         # Muon steps matrices; the 3 channels of the first and last convolution make none
         wide = [p for p in model.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16 and config.optimizer == "muon"]
         rest = [p for p in model.parameters() if all(p is not w for w in wide)]
@@ -82,7 +82,8 @@ def training_loop(
 
     A record holds epoch, train_mse (of the weights being trained, during the epoch), train_loss (if it is another),
     psnr (where the held-out images were evaluated: mean over them, dB), skipped (steps, if any) and seconds.
-    state: continue this one. A step without a finite gradient is not taken; FloatingPointError after PATIENCE in a row.
+    state: continue it; its ema_model is `model`. Steps without a finite gradient are not taken; after PATIENCE in
+    a row, or an epoch of them, FloatingPointError.
     """
     state = state or TrainState.new(model, config, train_set.shape)
     network, loss_fn = distributed.averaging(state.model), loss_function(config.loss)
@@ -92,11 +93,11 @@ def training_loop(
         batches = shuffled_batches(len(train_set), config.batch_size, (config.seed, epoch))
         sums, skipped = torch.zeros(3, device=device()), 0
         for indices in batches:
-            indices, count, weight = distributed.share(indices)  # of several processes; else all, and 1
+            indices, count, weight = distributed.part_of(indices)  # of one process: all, their number, 1
             noisy, clean = (to_device(x, device(), state.layout) for x in train_set.batch(indices))
             buffers = [buffer.clone() for buffer in state.buffers]  # BatchNorm's, which the forward pass moves
             with autocast(device()):
-                denoised = network(noisy)
+                denoised = network(noisy).float()  # a network may end in autocast's bfloat16
             loss = loss_fn(denoised, clean)
             (loss * weight).backward()
             if gradients_are_finite(state):
@@ -140,7 +141,7 @@ def optimizer_step(state: TrainState, config: TrainConfig, steps: int) -> None:
 
 @torch.no_grad()
 def update_ema(state: TrainState, config: TrainConfig) -> None:
-    """ema_params <- the average of all params so far, weighted by step^g (Karras and others 2024, equation 5)."""
+    """ema_params <- the average of all params so far, weighted by step^g (Karras et al. 2024, equation 5)."""
     exponent = ema_exponent(config.ema_rel_std) + 1
     torch._foreach_lerp_(state.ema_params, state.params, 1 - (1 - 1 / state.step) ** exponent)
 
@@ -195,4 +196,4 @@ def denoised_batches(model: nn.Module, pairs: GaussianNoiseDataset, batch_size: 
 
 def held_out_psnr(model: nn.Module, test_set: GaussianNoiseDataset) -> float:
     """Mean over the images of their PSNR in dB."""
-    return float(torch.cat([psnr(d, c) for _, c, d in denoised_batches(model, test_set)]).mean())
+    return float(torch.cat([psnr(denoised, clean) for _, clean, denoised in denoised_batches(model, test_set)]).mean())

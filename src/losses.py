@@ -7,8 +7,8 @@
     "ms_ssim"  1 - MS-SSIM, by as many scales as the crop holds: 5 from 176 pixels, 3 at 64, 1 under 22
     "mix"      0.84 (1 - MS-SSIM) + 0.16 L1; "mix:0.025" with another weight
 
-Mix is the best loss of Zhao, Gallo, Frosio and Kautz (IEEE Transactions on Computational Imaging 3(1), 2017); their L1
-has Gaussian weights around a patch's centre, which sum to one over all centres. Each takes denoised and clean, float32
+Mix is the best loss of Zhao, Gallo, Frosio and Kautz (IEEE Transactions on Computational Imaging 3(1), 2017); their
+Gaussian-weighted L1 is plain L1 once it is averaged over all patches. Each takes denoised and clean, float32
 [B, C, H, W] in [0, 1], and returns a scalar, 0 for equal images. The structural ones need 11x11 pixels and mirror the
 image at its border: crops would hardly be trained there otherwise, which cost 1.2 dB (PROGRESS.md).
 """

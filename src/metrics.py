@@ -1,4 +1,4 @@
-"""PSNR, SSIM and MS-SSIM, one figure an image, for images in [0, 1] (data range 1)."""
+"""PSNR, SSIM and MS-SSIM, one value an image, for images in [0, 1] (data range 1)."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from src.files import described
 MAX_PSNR = 100.0  # dB, of equal images too: a mean or a record cannot hold infinity
 WINDOW = 11  # side in pixels of SSIM's window
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of MS-SSIM, finest scale first
-FLOOR = 0.01
+FLOOR = 0.01  # a factor of MS-SSIM below it is replaced, see _positive
 
 
 def psnr(image: Tensor, clean: Tensor) -> Tensor:

@@ -8,8 +8,6 @@ from torch.utils.data import Dataset
 from src.files import whole_number
 from src.images import ImageSet
 
-LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # weights of red, green and blue in grey (ITU-R 601)
-
 
 def check_sigma(sigma: float | tuple[float, float]) -> float | tuple[float, float]:
     """sigma, or (lowest, highest) of a range, as floats; ValueError unless in [0, 1], the unit of the images."""
@@ -30,7 +28,7 @@ class GaussianNoiseDataset(Dataset):
     """Pairs (noisy, clean), float32 [C, H, W]; noisy = clean + sigma * normal(0, 1).
 
     images     an ImageSet, or a float tensor [N, C, H, W] in [0, 1] (kept as 8 bits)
-    sigma      standard deviation of the noise: 0.2 is 51/255. (lowest, highest): drawn evenly for each pair
+    sigma      standard deviation of the noise: 0.2 is 51/255. (lowest, highest): drawn uniformly for each pair
     seed       of the noise, a whole number >= 0
     fixed      True: the same noise at every epoch, for held-out images. False: fresh noise
     clip       True: noisy is clipped to [0, 1], so its noise is not Gaussian near black and white
@@ -82,8 +80,7 @@ class GaussianNoiseDataset(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        noisy, clean = self.batch([index])
-        return noisy[0], clean[0]
+        return tuple(x[0] for x in self.batch([index]))
 
     def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         """(noisy, clean), each float32 [B, C, H, W] on the CPU; negative indices count from the end."""
@@ -115,10 +112,10 @@ class GaussianNoiseDataset(Dataset):
         if self.crop_size is not None:
             image = self.crop(rng, image)
         if self.augment:
-            turns = rng.integers(8)
-            if turns & 4 and image.shape[1] == image.shape[2]:  # a rectangle has four symmetries only
+            symmetry = rng.integers(8)
+            if symmetry & 4 and image.shape[1] == image.shape[2]:  # a rectangle has four symmetries only
                 image = image.transpose(0, 2, 1)
-            image = image[:, :: -1 if turns & 1 else 1, :: -1 if turns & 2 else 1]
+            image = image[:, :: -1 if symmetry & 1 else 1, :: -1 if symmetry & 2 else 1]
         return image
 
     def crop(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

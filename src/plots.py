@@ -5,7 +5,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from src.files import printable
+from src.files import printable, whole_number
 from src.metrics import psnr
 
 DPI = 100  # a panel of P pixels is P screen pixels wide
@@ -42,6 +42,7 @@ def show_grid(
               for row in rows]  # fmt: skip
     names = [plain(titles[place]) if titles else "" for place, _ in enumerate(rows)]
     if zoom is not None:
+        zoom = whole_number("zoom", zoom, 1, width)
         high = max(1, min(height, round(zoom * height / width)))
         top, left = (height - high) // 2, (width - zoom) // 2
         zoomed = [[panel[:, top : top + high, left : left + zoom] for panel in line] for line in lines]
@@ -64,7 +65,7 @@ def panels(lines: list[list[Tensor]], heads: list[str], labels, names, size: tup
             axis = figure.add_axes((x / width, 1 - (y + size[1]) / total, size[0] / width, size[1] / total))
             pixels = panel.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy()
             axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-            axis.set_xticks([]), axis.set_yticks([])
+            axis.set(xticks=[], yticks=[])
             axis.set_xlabel(labels[place][column], fontsize=9, labelpad=3)
             if place == 0 and heads:
                 axis.set_title(plain(heads[column]), fontsize=10, pad=4)

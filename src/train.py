@@ -1,6 +1,6 @@
 """A run kept on disk: `fit` for notebooks, and the same from the command line. The loop itself is in loop.py.
 
-python -m src.train --epochs 100 --run denoise                  the same run as 01_denoise
+python -m src.train --epochs 100 --run denoise                  with the settings of 01_denoise
 torchrun --nproc-per-node=2 -m src.train -- --run denoise       by two processes
 """
 
@@ -42,16 +42,16 @@ def fit(
 
     What decides the weights (network, training set, config, start) is the run's fingerprint. Where the folder holds a
     run of the same fingerprint, more epochs continue it and fewer load the weights and history of then: those of epochs
-    1, 2, 5, 10, 20, 50, ..., of `snapshots` and of each number of epochs asked for are kept. A run of another
+    1, 2, 5, 10, 20, 50, ..., of `snapshots` and of each number of epochs trained to are kept. A run of another
     fingerprint is left alone. Ctrl-C and the stop button keep the finished epochs.
 
     model: ends with the EMA weights, in evaluation mode. A network of this package starts from the weights that its
     config names, or from `start`, a state_dict. test_set: None for no evaluation. Returns `training_loop`'s records.
     Raises ValueError, OSError, FloatingPointError or MemoryError of one line, with the finished epochs kept.
     """
-    steps = len(shuffled_batches(len(train_set), config.batch_size, (config.seed, 0)))  # an epoch
+    n_batches = len(shuffled_batches(len(train_set), config.batch_size, (config.seed, 0)))  # an epoch
     fingerprint = run_fingerprint(model, train_set, config, start)
-    folder, first = checkpoint.run_folder(run), distributed.rank() == 0  # the only process that touches the disk
+    folder, first = checkpoint.run_folder(run), distributed.rank() == 0  # the first process writes
     with locked(folder) if first else nullcontext():
         saved = distributed.from_first(lambda: checkpoint.load_state(folder, fingerprint))
         if saved is not None and len(saved["history"]) > config.epochs:
@@ -61,10 +61,11 @@ def fit(
         about = dict(fingerprint=fingerprint, environments=environments(saved, here, config.epochs),
                      parameters=sum(p.numel() for p in model.parameters()),
                      test_set=None if test_set is None else test_set.config)  # fmt: skip
-        if first and saved is not None and saved["test_set"] != about["test_set"]:
+        unevaluated = len(state.history) == config.epochs and "psnr" not in state.history[-1]
+        if first and saved is not None and (unevaluated or saved["test_set"] != about["test_set"]):
             _evaluate_again(state.ema_model, state.history, folder, test_set)
         before = copy.deepcopy(state.state_dict())
-        bar = RunBar(state.history, config.epochs, steps, disable=not first)
+        bar = RunBar(state.history, config.epochs, n_batches, disable=not first)
         try:
             if first:
                 checkpoint.write_record(folder, about, state.history)  # a folder that cannot be written shows now
@@ -98,10 +99,12 @@ def _begin(model: nn.Module, train_set, config: TrainConfig, saved: dict | None,
     if saved is not None:
         state.load_state_dict(saved)
     else:
-        ours = type(model).__module__.startswith("src.") and hasattr(model, "config")
-        weights = start or (type(model)(**model.config).state_dict() if ours else model.initial_weights)
+        is_from_src = type(model).__module__.startswith("src.") and hasattr(model, "config")
+        initial = type(model)(**model.config).state_dict() if is_from_src else model.initial_weights
+        weights = initial if start is None else start
         try:
-            state.ema_model.load_state_dict(weights), state.model.load_state_dict(weights)
+            for network in (state.ema_model, state.model):
+                network.load_state_dict(weights)
         except RuntimeError:
             raise ValueError(f"start holds other weights than {type(model).__name__}'s; build that network") from None
     return state
@@ -136,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code. Its defaults are the parameters of 01_denoise."""
     parser = argparse.ArgumentParser(
         prog="python -m src.train", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description="Train a denoiser and keep it in checkpoints/<run>/. help(src.TrainConfig) tells the settings.",
+        description="Train a denoiser and keep it in checkpoints/<run>/. help(src.TrainConfig) explains the settings.",
     )  # fmt: skip
     option = parser.add_argument
     option("--data", default="data/finger_numbers", metavar="DIR", help="folder of images")
@@ -165,13 +168,11 @@ def _train(arguments: argparse.Namespace) -> int:
         folder, size, crop = arguments.data, arguments.size, dict(crop_size=arguments.crop_size, augment=True)
         distributed.from_first(lambda: load_images(folder, size) and None)  # the others find its cache
         images = load_images(folder, size)
-        train_images, held_out = split_images(images, arguments.held_out, config.seed)
-        train_images = train_images.sample(arguments.max_train, config.seed)
-        held_out = held_out.sample(arguments.max_held_out, config.seed)
+        train_images, held_out = split_images(images, arguments.held_out, seed := config.seed)
         sigma = arguments.sigma[0] if len(arguments.sigma) == 1 else tuple(arguments.sigma)
-        train_set = GaussianNoiseDataset(train_images, sigma, config.seed, **crop)
-        test_set = GaussianNoiseDataset(held_out, sigma, config.seed + 1, fixed=True)
-        model = UNet(images.shape[1], arguments.widths, arguments.blocks, config.seed)
+        train_set = GaussianNoiseDataset(train_images.sample(arguments.max_train, seed), sigma, seed, **crop)
+        test_set = GaussianNoiseDataset(held_out.sample(arguments.max_held_out, seed), sigma, seed + 1, fixed=True)
+        model = UNet(images.shape[1], arguments.widths, arguments.blocks, seed)
         start = checkpoint.load(arguments.start).cpu().state_dict() if arguments.start else None
         history = fit(model, train_set, test_set, config, arguments.run, start=start)
         if distributed.rank() == 0:

@@ -1,4 +1,4 @@
-"""The UNet: a contracting and an expanding path, joined by skips at each level (Ronneberger and others 2015)."""
+"""The UNet: a contracting and an expanding path, joined by skips at each level (Ronneberger et al. 2015)."""
 
 from contextlib import contextmanager
 from itertools import pairwise
@@ -11,7 +11,7 @@ from src.files import whole_number
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), both convolutions 3x3, no normalisation (EDSR, Lim and others 2017)."""
+    """x + conv(relu(conv(x))), both convolutions 3x3, no normalisation (EDSR, Lim et al. 2017)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -42,13 +42,13 @@ class UNet(nn.Module):
         steps = list(pairwise(widths))
         with seeded(seed):
             self.head = nn.Conv2d(channels, widths[0], 3, padding=1)
-            counts = [0] + [blocks] * len(steps) if steps else [blocks]
+            counts = [0, *[blocks] * len(steps)] if steps else [blocks]  # the bottleneck last
             self.encoder = nn.ModuleList(stage(width, count) for width, count in zip(widths, counts))
             self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in steps)
             self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
             self.decoder = nn.ModuleList(stage(a, blocks) for a, _ in steps)
             self.tail = nn.Conv2d(widths[0], channels, 3, padding=1)
-        [nn.init.zeros_(p) for p in self.tail.parameters()]
+        nn.init.zeros_(self.tail.weight), nn.init.zeros_(self.tail.bias)
 
     def forward(self, noisy: Tensor) -> Tensor:
         padded = pad_to_multiple(check_input(noisy, self.head), self.stride)
@@ -57,7 +57,7 @@ class UNet(nn.Module):
         for encode, down in zip(self.encoder, self.down):
             skips.append(encode(x))
             x = down(skips[-1])  # [B, 2C, H/2, W/2]
-        x = self.encoder[-1](x)
+        x = self.encoder[-1](x)  # the bottleneck: zip stopped at the last halving
         for up, decode in zip(reversed(self.up), reversed(self.decoder)):
             x = decode(up(x).add_(skips.pop()))  # [B, C/2, 2H, 2W]
         # the sum in float32 also under bfloat16 autocast: 8 bits of mantissa are too few for an image
@@ -70,17 +70,17 @@ def stage(width: int, count: int) -> nn.Sequential:
 
 
 def receptive_radius(levels: int, blocks: int) -> int:
-    """Each 3x3 convolution adds a pixel of its level, each halving and doubling one of the next; head and tail two."""
+    """In pixels: a 3x3 convolution at level l adds 2^l, the halving below it 2^l; head and tail one each."""
     stages = [1 if level in (0, levels - 1) else 2 for level in range(levels)]
-    return 2 + sum(2 * blocks * n * 2**level for level, n in enumerate(stages)) + 2 * (2 ** (levels - 1) - 1)
+    return 2 + sum(2 * blocks * n * 2**level for level, n in enumerate(stages)) + 2 ** (levels - 1) - 1
 
 
-def check_input(noisy: Tensor, first: nn.Conv2d) -> Tensor:
+def check_input(noisy: Tensor, head: nn.Conv2d) -> Tensor:
     """noisy; ValueError unless it is float [B, C, H, W] as the network's first convolution takes it, H and W >= 1."""
-    shaped = noisy.ndim == 4 and noisy.shape[1] == first.in_channels and 0 not in noisy.shape[2:]
-    if not shaped or not noisy.is_floating_point() or (noisy.dtype == torch.float64 != first.weight.dtype):
+    shaped = noisy.ndim == 4 and noisy.shape[1] == head.in_channels and 0 not in noisy.shape[2:]
+    if not shaped or not noisy.is_floating_point() or (noisy.dtype == torch.float64 != head.weight.dtype):
         raise ValueError(
-            f"the network takes float32 [B, {first.in_channels}, H, W] in [0, 1], got {noisy.dtype} "
+            f"the network takes float32 [B, {head.in_channels}, H, W] in [0, 1], got {noisy.dtype} "
             f"{list(noisy.shape)}; one image needs image[None], 8 bits become floats by x / 255"
         )
     return noisy

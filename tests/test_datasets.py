@@ -12,14 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.datasets import drawn_photos, finger_numbers
+from src.datasets import LUMA, drawn_photos, finger_numbers
 from src.datasets.__main__ import main
 from src.datasets.drawn_set import draw_set
 from src.datasets.grey_and_shrink import GreyShrinkDataset, shrunk
 from src.datasets.hand_scenes import draw_scenes, test_scene, training_scene
 from src.files import ROOT
 from src.images import ImageSet
-from src.noise import LUMA, GaussianNoiseDataset
+from src.noise import GaussianNoiseDataset
 
 # --- the command ------------------------------------------------------------------------------------
 

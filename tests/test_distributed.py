@@ -224,7 +224,7 @@ def test_the_parts_of_a_batch_weigh_what_its_images_weigh(monkeypatch, count, pr
     losses, batch, parts = np.random.default_rng(0).random(count), list(range(count)), []
     for rank in range(processes):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        parts.append(distributed.share(batch))
+        parts.append(distributed.part_of(batch))
     assert sorted(i for part, number, _ in parts for i in part[:number]) == batch
     assert all(len(part) >= 1 for part, _, _ in parts)
     mean = np.mean([weight * losses[part].mean() for part, _, weight in parts])
@@ -235,7 +235,7 @@ def test_without_torchrun_all_of_it_does_nothing():
     model = UNet(widths=(4,))
     with distributed.process_group():
         assert (distributed.rank(), distributed.world_size()) == (0, 1)
-        assert distributed.averaging(model) is model and distributed.share([3, 1]) == ([3, 1], 2, 1.0)
+        assert distributed.averaging(model) is model and distributed.part_of([3, 1]) == ([3, 1], 2, 1.0)
         assert distributed.from_first(lambda: "x") == "x"
         with pytest.raises(KeyboardInterrupt):
             distributed.from_first(_interrupted)

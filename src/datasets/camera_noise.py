@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from src.noise import LUMA, GaussianNoiseDataset
+from src.datasets import LUMA
+from src.noise import GaussianNoiseDataset
 
 Rng = np.random.Generator
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src.datasets import LUMA
 from src.images import ImageSet
-from src.noise import LUMA, GaussianNoiseDataset, random_square
+from src.noise import GaussianNoiseDataset, random_square
 
 
 class GreyShrinkDataset(GaussianNoiseDataset):

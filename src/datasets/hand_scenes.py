@@ -12,11 +12,11 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
+from src.datasets import LUMA
 from src.datasets.drawn_photos import draw_photo
 from src.datasets.drawn_set import start_worker
 from src.datasets.finger_numbers import draw
 from src.datasets.scenes import draw_scene
-from src.noise import LUMA
 
 
 def test_scene(index: int, seed: int, size: int = 224) -> np.ndarray:

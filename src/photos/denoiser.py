@@ -21,6 +21,7 @@ from tqdm import tqdm
 from src.checkpoint import load, run_folder
 from src.device import autocast, to_device
 from src.files import described, whole_number
+from src.loop import evaluation_mode
 from src.networks.level_unet import LevelUNet
 from src.networks.noise_level import SCALES, NoiseLevelNormalised, estimate_sigma, with_sigma_channel
 from src.noise import check_sigma
@@ -98,12 +99,9 @@ def denoise(
     if model is None:
         model = load_denoiser(CAMERA if noise == "camera" and (CAMERA / "weights.pt").exists() else SHIPPED)
     tiles = tiles_of(*images.shape[2:], model, tile)
-    training, _ = model.training, model.eval()
-    try:
+    with evaluation_mode(model):
         run = choose_pass(model, images, sigma, noise, level, self_ensemble)
         result, removed = denoise_tiles(images, run, tiles, progress)
-    finally:
-        model.train(training)
     kept = torch.full_like(removed, strength)
     if sigma is not None:
         kept *= (sigma / removed.clamp(min=1e-12)).clamp(max=1)
