@@ -29,20 +29,16 @@ import pytest
 import torch
 from PIL import Image
 
-from src import (
-    GaussianNoiseDataset,
-    ImageSet,
-    TrainConfig,
-    UNet,
-    fit,
-    load_images,
-    load_snapshot,
-    psnr,
-    split_images,
-    ssim,
-)
-from src.images import ROOT, main
+from src.checkpoint import load_snapshot
+from src.config import TrainConfig
+from src.datasets.__main__ import main
 from src.datasets.finger_numbers import make
+from src.files import ROOT
+from src.images import ImageSet, load_images, split_images
+from src.metrics import psnr, ssim
+from src.noise import GaussianNoiseDataset
+from src.train import fit
+from src.unet import UNet
 
 
 @dataclass(frozen=True)
@@ -103,6 +99,26 @@ def png_by_hand(width, height, depth, colour, lines, extra=b""):
 def transparent_level(level):
     body = struct.pack(">H", level)
     return struct.pack(">I", 2) + b"tRNS" + body + struct.pack(">I", zlib.crc32(b"tRNS" + body))
+
+
+def transparent_colour(levels):
+    body = struct.pack(">HHH", *levels)
+    return struct.pack(">I", 6) + b"tRNS" + body + struct.pack(">I", zlib.crc32(b"tRNS" + body))
+
+
+def packed(levels, bits):
+    """The lines of a grey PNG or TIFF of 2, 4 or 12 bits a pixel, [H, W] -> [H, bytes]."""
+    ones = (levels[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    return np.packbits(ones.reshape(len(levels), -1).astype(np.uint8), axis=1)
+
+
+def tif_by_hand(lines, width, bits, white_is_zero=False):
+    """An uncompressed grey TIFF, little-endian, also of kinds that no encoder here writes."""
+    body = b"".join(line.tobytes() for line in lines)
+    tags = [(256, 4, width), (257, 4, len(lines)), (258, 3, bits), (259, 3, 1), (262, 3, 0 if white_is_zero else 1),
+            (273, 4, 8), (277, 3, 1), (278, 4, len(lines)), (279, 4, len(body))]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
 def exif(orientation):
@@ -259,9 +275,24 @@ RED_AND_WHITE = np.array([[255, 0, 0], [255, 255, 255]])[noise(channels=1) % 2]
 RED_AND_PALE_BLUE = np.array([[255, 0, 0], [127, 127, 255]])[noise(channels=1) % 2]
 TURQUOISE = Gives(np.broadcast_to([0, 255, 255], (16, 16, 3)), 3)
 
+WIDE = noise(6, 9, channels=4, seed=5)
+WIDE[..., 3] = 255
+FLAGS = Image.fromarray(noise(6, 9, channels=1) % 3, "P")
+FLAGS.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+TIFFS = {  # an image, and what is read of it lying as it is stored
+    "grey": (Image.fromarray(WIDE[..., 0]), np.repeat(WIDE[..., :1], 3, axis=2)),
+    "RGB": (Image.fromarray(WIDE[..., :3]), WIDE[..., :3]),
+    "RGBA": (Image.fromarray(WIDE), WIDE[..., :3]),
+    "palette": (FLAGS, np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]])[noise(6, 9, channels=1) % 3]),
+    "16-bit grey": (Image.fromarray(WIDE[..., 0].astype(np.uint16) * 257), np.repeat(WIDE[..., :1], 3, axis=2)),
+}
+TWELVE = DEEP[..., 1] >> 4
+FEW = {bits: (noise(channels=1, seed=2).astype(int) % 2**bits).astype(np.uint8) for bits in (1, 2, 4, 8)}
+FEW[8][2, 3] = 7
+HOLED = np.where((DEEP == DEEP[3, 4]).all(-1, keepdims=True), 65535, DEEP)
+
 FILES = [
     refused("png cut in half", "x.png", half(encoded(PHOTO)), "runcated"),
-    refused("png cut in half, read to a mapped file", "x.png", half(encoded(PHOTO)), "runcated", limit_bytes=10),
     refused("png without its last 20 bytes", "x.png", encoded(PHOTO)[:-20]),
     refused("jpg cut in half", "x.jpg", half(encoded(PHOTO, "JPEG")), "truncated"),
     refused("jpg cut in half, read at part scale", "x.jpg", half(encoded(PHOTO, "JPEG")), size=8),
@@ -273,7 +304,6 @@ FILES = [
         for at in (5, 28, 35)  # the latter two decode without complaint, to other pixels
     ),
     refused("empty png", "x.png", b"", "no PNG, JPEG, WEBP, BMP, TIFF in it"),
-    refused("empty jpg, read to a mapped file", "x.jpg", b"", "no PNG", limit_bytes=10),
     refused("text called png", "x.png", b"hello", "no PNG"),
     refused("web page called jpg", "x.jpg", b"<!DOCTYPE html><title>404</title>", "no PNG"),
     refused("gif called png", "x.png", encoded(PHOTO, "GIF"), "no PNG"),
@@ -307,10 +337,39 @@ FILES = [
         a_file(f"EXIF orientation {n}", "x.png", encoded(noise(6, 9), exif=exif(n)), Gives(turn(noise(6, 9))))
         for n, turn in enumerate(TURNS, 1)
     ),
+    *(
+        a_file(f"{kind} TIFF, {compression or 'uncompressed'}, orientation {n}", "x.tif",
+               encoded(image, "TIFF", compression=compression, tiffinfo={274: n}), Gives(turn(colours), 1))
+        for kind, (image, colours) in TIFFS.items()
+        for compression in (None, "tiff_deflate")
+        for n, turn in enumerate(TURNS, 1)
+        if n >= 5 or compression is None
+    ),
+    a_file("12-bit TIFF", "x.tif", tif_by_hand(packed(TWELVE, 12), 8, 12), Gives(TWELVE[..., None] / 4095 * 255, 0.51),
+           channels=1),
+    a_file("16-bit TIFF, white is zero", "x.tif", tif_by_hand(GREY.astype("<u2"), 8, 16, white_is_zero=True),
+           Gives((65535 - GREY[..., None].astype(int)) / 257, 0.51), channels=1),
+    a_file("16-bit TIFF by hand, black is zero", "x.tif", tif_by_hand(GREY.astype("<u2"), 8, 16),
+           Gives(GREY[..., None] / 257, 0.51), channels=1),
+    a_file("8-bit TIFF, white is zero", "x.tif", tif_by_hand(RGB[..., 0], 8, 8, white_is_zero=True),
+           Gives(255 - RGB[..., :1].astype(int)), channels=1),
+    *(
+        a_file(f"{bits}-bit grey png, level 1 transparent", "x.png",
+               png_by_hand(8, 8, bits, 0, packed(FEW[bits], bits), transparent_level(1)),
+               Gives(np.where(FEW[bits] == 1, 255, FEW[bits] * (255 // (2**bits - 1)))[..., None]), channels=1)
+        for bits in (1, 2, 4)
+    ),
+    a_file("8-bit grey png, level 7 transparent", "x.png", png_by_hand(8, 8, 8, 0, FEW[8], transparent_level(7)),
+           Gives(np.where(FEW[8] == 7, 255, FEW[8])[..., None]), channels=1),
+    a_file("16-bit RGB png with a transparent colour", "x.png",
+           png_by_hand(8, 8, 16, 2, DEEP.astype(">u2"), transparent_colour(DEEP[3, 4])), Gives(HOLED / 257, 1)),
+    a_file("8-bit RGB png with a transparent colour", "x.png",
+           png_by_hand(8, 8, 8, 2, RGB, transparent_colour(RGB[3, 4])),
+           Gives(np.where((RGB == RGB[3, 4]).all(-1, keepdims=True), 255, RGB))),
     a_file("EXIF orientation 77, which is none", "x.png", encoded(RGB, exif=exif(77)), Gives(RGB)),
     a_file("jpg with damaged EXIF", "x.jpg", encoded(FLAT, "JPEG", exif=b"Exif\0\0garbage"), Gives(FLAT, 1)),
-    a_file("animated webp: the first picture", "x.webp", encoded(FRAMES[0], "WEBP", lossless=True, **PAGES), FIRST),
-    a_file("animated png: the first picture", "x.png", encoded(FRAMES[0], **PAGES), FIRST),
+    a_file("animated webp: the first image", "x.webp", encoded(FRAMES[0], "WEBP", lossless=True, **PAGES), FIRST),
+    a_file("animated png: the first image", "x.png", encoded(FRAMES[0], **PAGES), FIRST),
     a_file("tif of three pages: the first", "x.tif", encoded(FRAMES[0], "TIFF", **PAGES), FIRST),
     a_file("1x1", "x.png", encoded(RGB[:1, :1]), Gives(RGB[:1, :1])),
     a_file("1x1 enlarged", "x.png", encoded(RGB[:1, :1]), Gives(np.broadcast_to(RGB[:1, :1], (8, 8, 3))), size=8),
@@ -374,9 +433,9 @@ def while_reading(change):
         honest, left = Image.open, [1]
 
         def opened(path, *args, **kwargs):
-            if str(path).endswith("x2.png") and left:
+            if path.name.endswith("x2.png") and left:
                 left.clear()
-                change(Path(path))
+                change(Path(path.name))
             return honest(path, *args, **kwargs)
 
         with mock.patch.object(Image, "open", opened):
@@ -449,13 +508,13 @@ FOLDERS = [
     Row("no such folder", nothing, load, FileNotFoundError, ("no folder ", "photos, expected one", "check the path")),
     *(
         Row(f"{name} before it is made", nothing, lambda place, name=name: load(place, f"data/{name}"),
-            FileNotFoundError, ("no folder ", f"make it with `python -m src.data {name}`"))
+            FileNotFoundError, ("no folder ", f"make it with `python -m src.datasets {name}`"))
         for name in ("finger_numbers", "sign_digits")
     ),
     Row("folder below a file", files({"x.png": PNG}), lambda place: load(place, "photos/x.png/y"),
-        NotADirectoryError, ("no folder ", "above it is a file")),
+        FileNotFoundError, ("no folder ", "check the path")),
     Row("file instead of a folder", files({"x.png": PNG}), lambda place: load(place, "photos/x.png"),
-        NotADirectoryError, ("x.png is a file, expected a folder", "did you mean ", "photos?")),
+        ValueError, ("x.png is a file, expected a folder of images; try ", "photos")),
     Row("unknown ~user", nothing, lambda place: load_images("~no_such_user_/x"), FileNotFoundError,
         ("~no_such_user_", "check the path")),
     Row("folder's name of 5000 letters", nothing, lambda place: load(place, "x" * 5000), FileNotFoundError,
@@ -464,36 +523,35 @@ FOLDERS = [
         (r"a\x00b, expected", "check the path")),
     a_folder("empty folder", {}, FileNotFoundError, "photos holds no images", ".webp", "put some there"),
     a_folder("empty class folders", {"a": None, "b": None}, FileNotFoundError, "holds no images"),
-    a_folder("images two levels down", {"a/b/x.png": PNG}, FileNotFoundError, "holds no images", "one level"),
+    a_folder("images two levels down", {"a/b/x.png": PNG}, FileNotFoundError, "holds no images", "class folders"),
     a_folder("no images among the files", {"a.txt": b"x", ".x.png": PNG}, FileNotFoundError, "holds no images"),
-    a_folder("images at the top and in classes", SIX | {"top.png": PNG}, ValueError, "at its top (top.png)",
-             "in class folders (", "expected one or the other", "move"),
-    a_folder("two sizes", SIX | {"yi/2.png": PNG}, ValueError, "er/1.png is 12x10", "yi/2.png is 8x8", "size=128"),
-    a_folder("two sizes, mapped", SIX | {"yi/2.png": PNG}, ValueError, "yi/2.png is 8x8", limit_bytes=10),
+    a_folder("images at the top and in classes", SIX | {"top.png": PNG}, ValueError,
+             "at its top and in class folders", "expected one or the other", "move"),
+    a_folder("two sizes", SIX | {"yi/2.png": PNG}, ValueError, "er/1.png is [3, 10, 12]", "yi/2.png is [3, 8, 8]", "size=128"),
     a_folder("two sizes, with size=", SIX | {"yi/2.png": PNG}, Gives(NAMES), size=8),
     a_folder("folder called x.png in a class", SIX | {"yi/x.png": None}, ValueError, "is not a file", "rename"),
     a_folder("folder called x.png at the top is a class", {"x.png/1.png": PNG}, Gives(("x.png/1.png",))),
     Row("pipe called x.png, which would wait for ever", pipe, names, ValueError, ("pipe.png is not a file", "rename")),
-    a_folder("dead link", SIX | {"yi/dead.png": "nowhere.png"}, FileNotFoundError, "dead.png cannot be found",
-             "remove the dead link"),
-    a_folder("link to itself", SIX | {"yi/me.png": "me.png"}, FileNotFoundError, "me.png cannot be found", "remove"),
+    a_folder("dead link", SIX | {"yi/dead.png": "nowhere.png"}, OSError, "dead.png cannot be read (No such file",
+             "remove it"),
+    a_folder("link to itself", SIX | {"yi/me.png": "me.png"}, OSError, "me.png cannot be read (Too many levels", "remove"),
     a_folder("folder that links to itself", {"loop": "loop"}, FileNotFoundError, "no folder ", "loop, expected",
              done=load, folder="photos/loop"),
     a_folder("links back to the folders above", SIX | {"loop": ".", "yi/loop": "../yi"}, Gives(NAMES)),
     a_folder("link to an image", {"x.png": PNG, "y.png": "x.png"}, Gives(("x.png", "y.png"))),
-    Row("file not readable", files(ROOTS_OWN), as_nobody(0, "x2.png"), PermissionError,
-        ("x2.png may not be read", "expected an image", "chmod u+r")),
+    Row("file not readable", files(ROOTS_OWN), as_nobody(0, "x2.png"), OSError,
+        ("x2.png cannot be read (Permission denied)", "expected an image", "check it")),
     Row("folder not listable", files(ROOTS_OWN), as_nobody(0o711, "."), PermissionError,
-        ("photos may not be listed", "expected a readable folder", "chmod u+rx")),
-    Row("folder not enterable", files(ROOTS_OWN), as_nobody(0o744, "."), PermissionError, ("chmod u+rx",)),
+        ("photos may not be listed", "chmod u+rx")),
+    Row("folder not enterable", files(ROOTS_OWN), as_nobody(0o744, "."), OSError, ("(Permission denied)",)),
     Row("class folder not listable", files(SIX), as_nobody(0o711, "yi"), PermissionError,
         ("yi may not be listed", "chmod u+rx")),
-    Row("class folder not enterable", files(SIX), as_nobody(0o744, "yi"), PermissionError,
-        ("yi/1.png may not be read", "chmod u+rx on its folder")),
-    Row("groups.csv not readable", with_groups(rows()), as_nobody(0, "groups.csv"), PermissionError,
-        ("groups.csv cannot be read", "expected a table file,group")),
-    Row("file vanishes while reading", files(ROOTS_OWN), vanishes, FileNotFoundError,
-        ("x2.png is gone since the folder was listed", "expected an image", "load again")),
+    Row("class folder not enterable", files(SIX), as_nobody(0o744, "yi"), OSError,
+        ("yi/1.png cannot be read (Permission denied)",)),
+    Row("groups.csv not readable", with_groups(rows()), as_nobody(0, "groups.csv"), OSError,
+        ("groups.csv cannot be read", "expected file,group", "delete the file")),
+    Row("file vanishes while reading", files(ROOTS_OWN), vanishes, OSError,
+        ("x2.png cannot be read (No such file", "expected an image", "check it")),
     Row("file changes while reading", files(ROOTS_OWN), changes, Gives(noise(seed=7))),
     Row("names with spaces and of many scripts", files({"一 二/ñ é.png": PNG, "一 二/🙂.png": PNG}), names,
         Gives(("一 二/ñ é.png", "一 二/🙂.png"))),
@@ -504,20 +562,21 @@ FOLDERS = [
     a_folder("damaged file with a line break in its name", {"a\nb.png": b"x"}, ValueError, r"a\nb.png cannot be"),
     Row("stdout that cannot show the folder's name", lambda place: write(place, {"../фото/x.png": PNG}), to_ascii_only,
         Gives(("x.png",))),
-    wrong_groups("misses an image", rows("er/1.png"), "misses er/1.png", "expected one row for each of the 6", "mend"),
-    wrong_groups("names what is not there", rows() + "er/7.png,x\n", "names er/7.png, which is not there", "mend"),
-    wrong_groups("names an image twice", rows() + "er/1.png,b\n", "names er/1.png twice", "mend that row"),
-    wrong_groups("with a row of one column", rows("er/1.png") + "er/1.png\n", "has the row ['er/1.png']", "mend"),
+    wrong_groups("misses an image", rows("er/1.png"), "misses er/1.png", "expected one row file,group an image", "correct that row"),
+    wrong_groups("names what is not there", rows() + "er/7.png,x\n", "names er/7.png, which is not there", "correct that row"),
+    wrong_groups("names an image twice", rows() + "er/1.png,b\n", "names er/1.png twice", "correct that row"),
+    wrong_groups("with a row of one column", rows("er/1.png") + "er/1.png\n", "has the row ['er/1.png']", "correct that row"),
     wrong_groups("with a row of three", rows("er/1.png") + "er/1.png,a,b\n", "has the row ['er/1.png', 'a', 'b']"),
-    wrong_groups("with an empty group", rows("er/1.png") + "er/1.png,\n", "has the row ['er/1.png', '']", "mend"),
+    wrong_groups("with an empty group", rows("er/1.png") + "er/1.png,\n", "has the row ['er/1.png', '']", "correct that row"),
     wrong_groups("with backslashes", rows().replace("/", "\\"), "misses er/1.png"),
-    wrong_groups("without a header", b"er/1.png,a\n", "begins with [['er/1.png', 'a']]", "header file,group"),
-    wrong_groups("with semicolons", b"file;group\ner/1.png;a\n", "begins with [['file;group']]", "header file,group"),
+    wrong_groups("without a header", b"er/1.png,a\n", "begins with ['er/1.png', 'a']", "expected one row file,group"),
+    wrong_groups("with semicolons", b"file;group\ner/1.png;a\n", "begins with ['file;group']", "expected one row file,group"),
     wrong_groups("of a spreadsheet's UTF-16", ("file,group\n" + rows()).encode("utf-16"), "begins with", "file,group"),
-    wrong_groups("empty", b"", "begins with []", "expected the header file,group"),
-    wrong_groups("with a quote that is never closed", rows() + '"' + "x" * 200_000, "cannot be read", "field larger"),
-    a_folder("groups.csv is a folder", SIX | {"groups.csv": None}, ValueError, "groups.csv cannot be read", "delete"),
-    a_folder("groups.csv is a dead link", SIX | {"groups.csv": "gone"}, ValueError, "groups.csv cannot be read"),
+    wrong_groups("empty", b"", "begins with []", "expected one row file,group"),
+    a_folder("groups.csv with a quote that is never closed", SIX | {"groups.csv": b'file,group\n"' + b"x" * 200_000},
+             OSError, "groups.csv cannot be read (field larger", "expected file,group"),
+    a_folder("groups.csv is a folder", SIX | {"groups.csv": None}, OSError, "groups.csv cannot be read", "delete"),
+    a_folder("groups.csv is a dead link", SIX | {"groups.csv": "gone"}, OSError, "groups.csv cannot be read"),
     Row("groups.csv as Excel writes it", with_groups(b"\xef\xbb\xbf" + b"file,group\r\n" +
         rows().replace("\n", "\r\n").encode()), groups, Gives(("a",) * 6)),
     Row("groups.csv with a name that is no UTF-8", lambda place: [odd_name(LATIN)[0](place),
@@ -568,7 +627,7 @@ SMALL = dict(widths=(4, 8))
 ARGUMENTS = [
     *(
         Row(f"load_images size={size!r}", nothing, loading(size=size), ValueError,
-            ("size must be a whole number of pixels from 1 to 16384", f"got {size!r}", "size=128"))
+            ("size must be a whole number from 1 to 16384", f"got {size!r}", "size=128"))
         for size in (0, -3, 12.5, "128", True, (8, 8), 10**9)
     ),
     *(
@@ -577,95 +636,90 @@ ARGUMENTS = [
         for channels in (0, 2, 4, "RGB", None)
     ),
     *(
-        Row(f"load_images limit_bytes={limit!r}", nothing, loading(limit_bytes=limit), ValueError,
-            ("limit_bytes must be a number >= 0", f"got {limit!r}", "1 << 30"))
-        for limit in ("1GB", -1, float("nan"))
-    ),
-    *(
         argument(f"load_images folder={folder!r}", lambda folder=folder: load_images(folder), "folder must be a path",
                  f"got {folder!r}", "data/finger_numbers")
         for folder in (None, 7, "", ["a", "b"])
     ),
-    Row("load_images cache=None", nothing, loading(cache=None), ValueError, ("cache must be a path, got None", "try")),
     *(
-        argument(f"split_images held_out={share!r}", lambda share=share: split_images(made("ab"), share),
-                 "held_out must be a share between 0 and 1", f"got {share!r}", hint)
-        for share, hint in [(0, "0.2"), (1, "0.2"), (-0.1, "0.2"), (1.5, "0.015?"), (20, "did you mean 0.2?"),
-                            (float("nan"), "0.2"), ("x", "0.2"), (None, "0.2")]
+        argument(f"split_images held_out={fraction!r}", lambda fraction=fraction: split_images(made("ab"), fraction),
+                 "held_out must be a fraction between 0 and 1", f"got {fraction!r}", hint)
+        for fraction, hint in [(0, "0.2"), (1, "0.2"), (-0.1, "0.2"), (1.5, "0.2"), (20, "20 % is 0.2"), (float("nan"), "0.2"),
+                            ("x", "0.2"), (None, "0.2")]
     ),
     *(
         argument(f"split_images of {len(groups)} in one group", lambda groups=groups: split_images(made(groups)),
-                 "two or more groups, got 1", f"({len(groups)} images)", "check groups.csv")
+                 "two or more groups, got 1", "check groups.csv")
         for groups in ("a", "aaa")
     ),
     argument("split_images of a folder", lambda: split_images("photos"), "must be an ImageSet, got str", "load_images"),
     argument("split_images of a tensor", lambda: split_images(X), "must be an ImageSet, got Tensor", "load_images"),
     *(
         argument(f"sample {count!r}", lambda count=count: made("abc").sample(count),
-                 "count must be a whole number, at least 1", f"got {count!r}", "a data set needs images")
+                 "count must be a whole number at least 1", f"got {count!r}", "try count=1")
         for count in (0, -1, 2.5, "x", float("nan"), True)
     ),
     Row("sample of more than there are", nothing, lambda place: made("abc").sample(99).groups, Gives((*"abc",))),
-    argument("ImageSet of floats", lambda: ImageSet.from_pixels(X), "torch.uint8 tensor", "got torch.float32",
+    argument("ImageSet of floats", lambda: ImageSet.from_pixels(X), "uint8 [N, C, H, W]", "got torch.float32",
              "(x * 255).round().byte()"),
     argument("ImageSet of one image", lambda: ImageSet.from_pixels(X[0].byte()), "[N, C, H, W], got torch.uint8 [3"),
-    argument("ImageSet of a list", lambda: ImageSet.from_pixels([1]), "pixels must be a torch.uint8", "got list"),
+    argument("ImageSet of a list", lambda: ImageSet.from_pixels([1]), "pixels must be uint8", "got list"),
     argument("ImageSet without pixels", lambda: ImageSet.from_pixels(torch.zeros(2, 3, 0, 8, dtype=torch.uint8)),
-             "must hold pixels, got the shape [2, 3, 0, 8]", "drop"),
+             "pixels must be uint8 [N, C, H, W], got torch.uint8 [2, 3, 0, 8]"),
     *(
         argument(f"ImageSet of 3 images and 2 {field}", lambda field=field: ImageSet.from_pixels(
             torch.zeros(3, 1, 1, 1, dtype=torch.uint8), **{field: "ab"}), f"{field} must be one for each of 3", "got 2")
         for field in ("names", "labels", "groups")
     ),
-    argument("sigma=25", given(sigma=25), "sigma must be in [0, 1] units, got 25; did you mean 25/255?"),
-    argument("sigma=-1", given(sigma=-1), "sigma must be in [0, 1] units, got -1", "0.2 is 51/255"),
-    argument("sigma=nan", given(sigma=float("nan")), "sigma must be in [0, 1] units, got nan", "0.2 is"),
-    argument("sigma=inf", given(sigma=float("inf")), "sigma must be in [0, 1] units, got inf", "0.2 is"),
+    argument("sigma=25", given(sigma=25), "sigma must be in [0, 1], the unit of the images, got 25; 8-bit levels need / 255"),
+    argument("sigma=-1", given(sigma=-1), "sigma must be in [0, 1], the unit of the images, got -1", "8-bit levels need / 255"),
+    argument("sigma=nan", given(sigma=float("nan")), "sigma must be in [0, 1], the unit of the images, got nan", "8-bit levels need / 255"),
+    argument("sigma=inf", given(sigma=float("inf")), "sigma must be in [0, 1], the unit of the images, got inf", "8-bit levels need / 255"),
     *(
-        argument(f"sigma={sigma!r}", given(sigma=sigma), "sigma must be a number in [0, 1]", "got ", "0.2 is 51/255")
+        argument(f"sigma={sigma!r}", given(sigma=sigma), "sigma must be in [0, 1]", "got ", "8-bit levels")
         for sigma in ("x", None, torch.tensor([0.1, 0.3]))
     ),
     argument("sigma from 0.3 to 0.1", given(sigma=(0.3, 0.1)), "(lowest, highest), got (0.3, 0.1)", "try sigma="),
     *(
-        argument(f"noise seed={seed!r}", given(seed=seed), "seed must be a whole number >= 0", f"{seed!r}", "seed=0")
+        argument(f"noise seed={seed!r}", given(seed=seed), "seed must be a whole number at least 0", f"{seed!r}", "seed=0")
         for seed in (-1, 1.5, "x", None)
     ),
     *(
-        argument(f"crop={crop!r}", given(crop=crop), "crop must be between 1 and 8, the images' shorter side",
-                 f"got {crop!r}", "try crop=8")
+        argument(f"crop_size={crop!r}", given(crop_size=crop), "crop_size must be a whole number from 1 to 8", f"got {crop!r}",
+                 "try crop_size=8", "shorter side")
         for crop in (9, 0, -2, 2.5, "x", float("nan"))
     ),
     *(
         argument(f"set_epoch({epoch!r})", lambda epoch=epoch: given()().set_epoch(epoch),
-                 "epoch must be a whole number >= 0", f"got {epoch!r}")
+                 "epoch must be a whole number at least 0", f"got {epoch!r}")
         for epoch in (-1, 0.5, "x")
     ),
     argument("noise on no images", of(torch.zeros(0, 3, 8, 8)), "no images, expected at least one", "check"),
-    argument("noise on images in 0..255", of(X * 255), "images must be in [0, 1], got ", "did you mean images / 255?"),
-    argument("noise on NaN", of(NAN), "images [1] hold NaN or infinity", "expected numbers in [0, 1]", "drop them"),
-    argument("noise on infinity", of(NAN.nan_to_num(float("inf"))), "images [1] hold NaN or infinity", "drop them"),
-    argument("noise on whole numbers", of(X.long()), "an ImageSet or a float tensor", "got torch.int64", "load_images"),
-    argument("noise on a numpy array", of(X.numpy()), "an ImageSet or a float tensor", "got float32", "load_images"),
-    argument("noise on a folder's name", of("photos"), "an ImageSet or a float tensor", "got str", "load_images"),
-    argument("noise on one image", of(X[0]), "images must be [N, C, H, W], got [3, 16, 16]", "image[None]"),
-    Row("a pair beyond the last", nothing, lambda place: given()()[2], IndexError, ("image 2 asked for, there are 2",)),
+    argument("noise on images in 0..255", of(X * 255), "float [N, C, H, W] in [0, 1], got torch.float32", "/ 255"),
+    argument("noise on NaN", of(NAN), "in [0, 1], got torch.float32 [2, 3, 8, 8], nan"),
+    argument("noise on infinity", of(NAN.nan_to_num(float("inf"))), "in [0, 1], got torch.float32", "to inf"),
+    argument("noise on whole numbers", of(X.long()), "an ImageSet (see load_images) or float", "got torch.int64"),
+    argument("noise on a numpy array", of(X.numpy()), "an ImageSet (see load_images) or float", "got float32"),
+    argument("noise on a folder's name", of("photos"), "an ImageSet (see load_images) or float", "got str"),
+    argument("noise on one image", of(X[0]), "float [N, C, H, W] in [0, 1], got torch.float32 [3, 16, 16]"),
+    Row("a pair beyond the last", nothing, lambda place: given()()[2], IndexError, ()),
     *(
         argument(f"UNet {name}={value!r}", lambda name=name, value=value: UNet(**{name: value}),
-                 "channels, blocks and each of widths must be a whole number, at least 1", repr(value), "try UNet(")
-        for name, value in [("channels", 0), ("channels", 2.5), ("channels", "3"), ("blocks", 0), ("widths", ()),
-                            ("widths", (8, 0)), ("widths", (8.5,)), ("widths", 64), ("widths", "64")]
+                 f"{name} must be a whole number at least 1, got {value!r}")
+        for name, value in [("channels", 0), ("channels", 2.5), ("channels", "3"), ("channels", True), ("blocks", 0)]
     ),
-    argument("UNet block", lambda: UNet(block="triple"), 'block must be "residual" or "double"', "'triple'"),
-    argument("UNet norm", lambda: UNet(norm="group"), 'norm must be None or "batch"', "'group'"),
-    argument("UNet seed", lambda: UNet(seed="x"), "seed must be a whole number", "'x'", "seed=0"),
-    argument("UNet of one picture", lambda: UNet(**SMALL)(X[0]), "takes [B, 3, H, W], got [3, 16, 16]", "image[None]"),
-    argument("UNet of one channel", lambda: UNet(**SMALL)(X[:, :1]), "takes [B, 3, H, W], got [1, 1, 16, 16]"),
-    argument("UNet of 8 bits", lambda: UNet(**SMALL)((X * 255).byte()), "takes float32 in [0, 1]", "uint8", "x / 255"),
-    argument("UNet of float64", lambda: UNet(**SMALL)(X.double()), "takes float32", "got torch.float64", "x.float()"),
-    argument("UNet of no pixels", lambda: UNet(**SMALL)(X[:, :, :0]), "pictures of 1x1 up, got [1, 3, 0, 16]", "drop"),
+    *(
+        argument(f"UNet widths={value!r}", lambda value=value: UNet(widths=value), "widths", *words)
+        for value, *words in [((),), ((8, 0), "whole number at least 1, got 0"), ((8.5,), "got 8.5"), ("64", "got '6'")]
+    ),
+    argument("UNet seed", lambda: UNet(seed="x"), "seed must be a whole number", "'x'"),
+    argument("UNet of one image", lambda: UNet(**SMALL)(X[0]), "takes float32 [B, 3, H, W] in [0, 1], got torch.float32 [3, 16, 16]", "image[None]"),
+    argument("UNet of one channel", lambda: UNet(**SMALL)(X[:, :1]), "takes float32 [B, 3, H, W] in [0, 1], got torch.float32 [1, 1, 16, 16]"),
+    argument("UNet of 8 bits", lambda: UNet(**SMALL)((X * 255).byte()), "takes float32", "uint8", "x / 255"),
+    argument("UNet of float64", lambda: UNet(**SMALL)(X.double()), "takes float32", "got torch.float64"),
+    argument("UNet of no pixels", lambda: UNet(**SMALL)(X[:, :, :0]), "[1, 3, 0, 16]"),
     *(
         argument(f"{measure.__name__} of {image} and {clean}", shapes(measure, image, clean),
-                 "expected two tensors of one shape", f"got {list(image)} and {list(clean)}", "image[None]")
+                 "expected two float [B, C, H, W] of one shape", "image[None]")
         for measure in (psnr, ssim)
         for image, clean in [((3, 16, 16), (1, 3, 16, 16)), ((1, 3, 16, 16), (2, 3, 16, 16)), ((3, 16, 16),) * 2]
     ),
@@ -673,9 +727,9 @@ ARGUMENTS = [
         argument(f"{measure.__name__} {id}", lambda measure=measure, pair=pair: measure(*pair), *words)
         for measure in (psnr, ssim)
         for id, pair, words in [
-            ("in 0..255", (X * 255, X * 255), ("clean must be in [0, 1], got ", "did you mean", "/ 255?")),
-            ("of a noisy picture as clean", (X, X - 0.5), ("clean must be in [0, 1], got -0.",)),
-            ("of 8 bits", ((X * 255).byte(),) * 2, ("expected floats in [0, 1], got torch.uint8", "/ 255")),
+            ("in 0..255", (X * 255, X * 255), ("the second in [0, 1], got ", "x / 255")),
+            ("of a noisy image as clean", (X, X - 0.5), ("the second in [0, 1]", "-0.")),
+            ("of 8 bits", ((X * 255).byte(),) * 2, ("expected two float", "got torch.uint8")),
         ]
     ),
     *(
@@ -752,7 +806,7 @@ def outside(id, member):
 
 def run_as_a_command(place):
     """As a process of its own, whose stderr is all that the user sees."""
-    command = [sys.executable, "-m", "src.data", "sign_digits", "--from", place / "a.zip", "--to", place / "to" / "x"]
+    command = [sys.executable, "-m", "src.datasets", "sign_digits", "--from", place / "a.zip", "--to", place / "to" / "x"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
@@ -799,7 +853,7 @@ ARCHIVES = [
     archive("spoilt member, deflate", spoilt(zipped(MEMBERS), LAST), SOUND),
     archive("spoilt member, bzip2", spoilt(zipped(MEMBERS, method=zipfile.ZIP_BZIP2), LAST), SOUND),
     archive("spoilt member, lzma", spoilt(zipped(MEMBERS, method=zipfile.ZIP_LZMA), LAST), SOUND),
-    archive("encrypted member", doctored(zipped(MEMBERS), LAST, 8, 1), SOUND, "password"),
+    archive("encrypted member", doctored(zipped(MEMBERS), LAST, 8, 1), SOUND, "is encrypted"),
     archive("member packed in an unknown way", doctored(zipped(MEMBERS), LAST, 10, 98), SOUND),
     archive("member whose name is no UTF-8 though it says so", doctored(zipped(MEMBERS), LAST, 8, 0x800).replace(
         b"IMG_1009", b"IMG_\xff009"), SOUND),
@@ -812,7 +866,7 @@ ARCHIVES = [
         "sign_digits", "--from", place / "photos", "--to", place / "x"), EXIT_1, ("no photos of 0, 1", "ten folders")),
     Row("--to a folder of the user's", *into("."), EXIT_1, ("exists but is not a complete", "move it away", "--to")),
     Row("--to a file", *into("file"), EXIT_1, ("file exists but is not a complete", "move it away")),
-    Row("--to below a file", *into("file/x/y"), EXIT_1, ("file/x/y cannot be written", "choose another folder")),
+    Row("--to below a file", *into("file/x/y"), EXIT_1, ("cannot write ", "file/x/y (Not a directory)", "name another place")),
     Row("zip not readable", into("x")[0], lambda place: as_nobody(0, "../a.zip", unpack_elsewhere)(place), EXIT_1,
         ("a.zip cannot be read (Permission denied)", "--from FILE")),
     Row("a process of its own", archive("", b"x").given, run_as_a_command, EXIT_1, (SOUND, "--from FILE")),
@@ -835,14 +889,6 @@ def cached(limit, kib, **options):
     return done
 
 
-def no_temporary_folder(done):
-    def act(place):
-        with mock.patch.object(tempfile, "TemporaryFile", side_effect=OSError(28, "No space left on device")):
-            return done(place)
-
-    return act
-
-
 def drawn(limit, kib):
     def done(place):
         with limit(place, kib) as disk:
@@ -857,12 +903,6 @@ def unpacked(limit, kib):
             return command("sign_digits", "--from", place / "a.zip", "--to", disk / "sign_digits")
 
     return done
-
-
-def no_drawing_process(place):
-    """What make says when the system kills a process of its pool."""
-    with mock.patch("src.finger_numbers.make", side_effect=RuntimeError("a drawing process died: expected ...")):
-        return command("finger_numbers")
 
 
 def to_read_only(done):
@@ -882,8 +922,7 @@ def zip_there(place):
     (place / "a.zip").write_bytes(zipped(MEMBERS))
 
 
-ROOM = ("cannot be written (", "expected room and permission", "free some space, or choose another folder")
-FIT = ("57,600 bytes of pixels fit neither into ", "expected room", "free some space")
+ROOM = ("cannot write ", "what was there is kept", "free some space, or name another place")
 
 ENVIRONMENT = [
     *(
@@ -891,14 +930,10 @@ ENVIRONMENT = [
         for how, limit, kib in [("disk full", small_disk, 16), ("file size limit", small_files, 0.25)]
         for row in [
             Row(f"{how}: cache of load_images", files(PLAIN), cached(limit, 16), Gives(EXPECTED)),
-            Row(f"{how}: mapped pixels, and no room elsewhere", files(PLAIN),
-                no_temporary_folder(cached(limit, 16, limit_bytes=10)), OSError, FIT),
             Row(f"{how}: drawing of finger_numbers", nothing, drawn(limit, kib), OSError, ROOM),
             Row(f"{how}: unpacking of sign_digits", zip_there, unpacked(limit, kib), EXIT_1, ROOM),
         ]
     ),
-    Row("disk full: cache of mapped pixels, kept elsewhere", files(PLAIN), cached(small_disk, 16, limit_bytes=10),
-        Gives(EXPECTED)),
     Row("disk full: room for the pixels, not for their record", files(PLAIN), cached(small_disk, 60), Gives(EXPECTED)),
     Row("read-only disk: cache of load_images", files(PLAIN), cached(
         lambda place, kib: small_disk(place, kib, ",ro"), 999), Gives(EXPECTED)),
@@ -909,28 +944,24 @@ ENVIRONMENT = [
     Row("read-only folder: cache of load_images", files(PLAIN), to_read_only(
         lambda place: load(place, cache=place / "closed").pixels.numpy()), Gives(EXPECTED)),
     Row("read-only folder: drawing of finger_numbers", nothing, to_read_only(
-        lambda place: make(place / "closed" / "set", **TINY)), PermissionError, ("closed/set ", *ROOM)),
+        lambda place: make(place / "closed" / "set", **TINY)), OSError, ("closed/set", *ROOM)),
     Row("read-only folder: unpacking of sign_digits", zip_there, to_read_only(lambda place: command(
-        "sign_digits", "--from", place / "a.zip", "--to", place / "closed" / "x")), EXIT_1, ("closed/x ", *ROOM)),
-    *(
-        Row(f"cache below a file{', mapped' if limit == 10 else ''}", files(PLAIN), lambda place, limit=limit: load(
-            place, cache=place / "photos" / "0.png" / "cache", limit_bytes=limit).pixels.numpy(), Gives(EXPECTED))
-        for limit in (1 << 30, 10)
-    ),
+        "sign_digits", "--from", place / "a.zip", "--to", place / "closed" / "x")), EXIT_1, ("closed/", *ROOM)),
+    Row("cache below a file", files(PLAIN), lambda place: load(
+        place, cache=place / "photos" / "0.png" / "cache").pixels.numpy(), Gives(EXPECTED)),
     Row("drawing below a file", files(PLAIN), lambda place: make(place / "photos" / "0.png" / "set", **TINY),
         OSError, ROOM),
-    Row("drawing process that dies", nothing, no_drawing_process, EXIT_1, ("a drawing process died",)),
 ]  # fmt: skip
 
 # ---- checkpoints and training -------------------------------------------------------------------
 
 
-def training(place, run="run", epochs=3, widths=(4, 8), sigma=0.2, crop=None, snapshots=(), **config):
+def training(place, run="run", epochs=3, widths=(4, 8), sigma=0.2, crop_size=None, snapshots=(), **config):
     """The history of a tiny training kept in place/run, times aside."""
     images = ImageSet.from_pixels(torch.from_numpy(noise(16, 16 * 6).reshape(6, 16, 16, 3)).permute(0, 3, 1, 2))
-    sets = [GaussianNoiseDataset(part, sigma=sigma, crop=crop, fixed=fixed) for part, fixed in
+    sets = [GaussianNoiseDataset(part, sigma=sigma, crop_size=crop_size, fixed=fixed) for part, fixed in
             ((images[:4], False), (images[4:], True))]  # fmt: skip
-    config = TrainConfig(epochs=epochs, **{"batch": 2} | config)
+    config = TrainConfig(epochs=epochs, **{"batch_size": 2} | config)
     history = fit(UNet(3, widths), *sets, config, run=place / run if run else run, snapshots=snapshots)
     return [{name: value for name, value in record.items() if name != "seconds"} for record in history]
 
@@ -976,11 +1007,11 @@ def saved_as(change):
     return act
 
 
-def with_key(change):
+def with_fingerprint(change):
     def act(saved):
-        key = json.loads(saved["key"])
-        change(key)
-        return saved | {"key": json.dumps(key)}
+        fingerprint = json.loads(saved["fingerprint"])
+        change(fingerprint)
+        return saved | {"fingerprint": json.dumps(fingerprint)}
 
     return saved_as(act)
 
@@ -1021,7 +1052,7 @@ def without_memory(place):
     """A batch of 1.6 TB: the system's own refusal, not a pretended one."""
     images = ImageSet.from_pixels(torch.zeros(2, 3, 1024, 1024, dtype=torch.uint8))
     sets = [GaussianNoiseDataset(part, sigma=0.2) for part in (images[[0] * 2**19], images[1:])]
-    return fit(UNet(3, (4, 8)), *sets, TrainConfig(epochs=1, batch=2**19), run=place.parent / "new")
+    return fit(UNet(3, (4, 8)), *sets, TrainConfig(epochs=1, batch_size=2**19), run=place.parent / "new")
 
 
 def on_disk(limit, kib):
@@ -1046,7 +1077,7 @@ def first_epochs(epochs):
     ]
 
 
-OURS, DELETE = "is damaged or not a checkpoint of this project", "delete it to train anew, or name another run"
+OURS, DELETE = "is damaged or no checkpoint of this version", "delete it to train anew, or name another run"
 NAME = "name another run"
 CHECKPOINTS = [
     a_state("cut in half", half, OURS, DELETE),
@@ -1056,24 +1087,26 @@ CHECKPOINTS = [
     a_state("zip of something else", lambda content: zipped(("readme.txt", b"x")), OURS, DELETE),
     a_state("weights alone, of another program", saved_as(lambda saved: saved["model"]), OURS, DELETE),
     a_state("a tensor", saved_as(lambda saved: torch.zeros(3)), OURS, DELETE),
-    a_state("history missing", saved_as(lambda saved: {n: saved[n] for n in ("key", "model")}), OURS, DELETE),
-    a_state("whole network pickled", saved_as(lambda saved: UNet(3, (4, 8))), OURS, "Weights only load failed"),
-    Row("state: malicious pickle", a_run(state=saved_as(lambda saved: saved | {"key": Evil()})), in_place(training),
-        ValueError, (OURS, "Weights only load failed", DELETE)),
+    *(
+        a_state(f"{name} missing", saved_as(lambda saved, name=name: {n: saved[n] for n in saved if n != name}), OURS, DELETE)
+        for name in ("fingerprint", "ema_model", "history", "model", "optimizers", "environments", "test_set", "step")
+    ),
+    a_state("whole network pickled", saved_as(lambda saved: UNet(3, (4, 8))), OURS, "(Weights only load failed)"),
+    Row("state: malicious pickle", a_run(state=saved_as(lambda saved: saved | {"fingerprint": Evil()})), in_place(training),
+        ValueError, (OURS, "(Weights only load failed)", DELETE)),
     Row("state: damaged, and the epoch before it too", a_run(2, state=half, state_before=half), training, ValueError,
         (OURS, DELETE)),
     a_state("of another architecture", bytes, "network.widths is [4, 8], not [4, 6]", NAME, widths=(4, 6)),
-    a_state("of another sigma", bytes, "train_set.sigma is 0.2, not 0.1; test_set.sigma is", NAME, sigma=0.1),
+    a_state("of another sigma", bytes, "train_set.sigma is 0.2, not 0.1. It is left as it is", NAME, sigma=0.1),
     a_state("of another learning rate", bytes, "config.lr is 0.0015, not 0.01", NAME, lr=0.01),
-    a_state("of a newer loop", with_key(lambda key: key.update(loop=999)), "loop is 999, not", NAME),
-    a_state("of code without a setting", with_key(lambda key: key["config"].pop("beta2")),
-            "config.beta2 was not recorded by the code of then, now it is 0.95", NAME),
-    a_state("of code with another setting", with_key(lambda key: key["config"].update(dropout=0.1)),
+    a_state("of a newer version", with_fingerprint(lambda it: it.update(version=999)), "version is 999, not", NAME),
+    a_state("of code without a setting", with_fingerprint(lambda it: it["config"].pop("beta2")),
+            "config.beta2 is None, not 0.95", NAME),
+    a_state("of code with another setting", with_fingerprint(lambda it: it["config"].update(dropout=0.1)),
             "config.dropout is 0.1, not None", NAME),
-    Row("state: of more epochs than asked for", a_run(2), lambda place: training(place, epochs=1), ValueError,
-        ("already holds 2 epochs, 1 were asked for", "ask for epochs=2 or more", NAME)),
-    a_state("past a snapshot not kept", bytes, "is past epoch 1 and its weights of then were not kept", NAME,
-            snapshots=(1,)),
+    Row("state: of more epochs than asked for", a_run(2), lambda place: training(place, epochs=1), Gives(first_epochs(1))),
+    Row("state: of more epochs, and of those asked for no weights", a_run(4), lambda place: training(place, epochs=3),
+        ValueError, ("holds 4 epochs, 3 were asked for", "[1, 2, 4]", NAME)),
     Row("state: a folder of that name", files({"../run/lock": b"", "../run/state.pt": None}), training,
         OSError, ("state.pt (Is a directory)", NAME)),
     Row("state: damaged, the epoch before it whole", a_run(2, state=flipped_in_the_middle), goes_on,
@@ -1086,9 +1119,6 @@ CHECKPOINTS = [
     Row("state: written by another torch on another machine", a_run(2, state=saved_as(
         lambda saved: saved | {"environments": [saved["environments"][0] | {"torch": "2.9.0", "threads": 64}]})),
         goes_on, Gives(first_epochs(3))),
-    Row("state: of code that recorded no environment", a_run(2, state=saved_as(
-        lambda saved: {name: saved[name] for name in saved if name != "environments"})), goes_on,
-        Gives(first_epochs(3))),
     Row("record.json gone", lambda place: (a_run(2)(place), (place / "run/record.json").unlink()), goes_on,
         Gives(first_epochs(3))),
     Row("record.json is no JSON", lambda place: (a_run(2)(place), (place / "run/record.json").write_text("{")), goes_on,
@@ -1097,30 +1127,27 @@ CHECKPOINTS = [
         a_run(2)(place), (place / "run/state.pt.part").write_bytes(b"x")), goes_on, Gives(first_epochs(3))),
     Row("run while another process trains it", a_run(), while_another_trains, BlockingIOError,
         ("another process is training", "wait for it, or name another run")),
-    Row("run without a name", nothing, lambda place: training(place, run=""), ValueError, ("run is empty", "such as")),
+    Row("run without a name", nothing, lambda place: training(place, run=""), ValueError, ("run must be a name such as", "got ''")),
     Row("run below a file", files({"x.png": PNG}), lambda place: training(place, run="photos/x.png/run"), OSError,
-        ("cannot write", "Not a directory", NAME)),
-    Row("run on a full disk", nothing, on_disk(small_disk, 16), OSError,
-        ("cannot write", "No space left", "free space")),
+        ("Not a directory", *ROOM)),
+    Row("run on a full disk", nothing, on_disk(small_disk, 16), OSError, ("No space left", *ROOM)),
     Row("run on a read-only disk", nothing, on_disk(lambda place, kib: small_disk(place, kib, ",ro"), 999), OSError,
-        ("cannot write", "Read-only file system", NAME)),
-    Row("run beyond the file size limit", nothing, on_disk(small_files, 8), OSError, ("cannot write", "free space")),
+        ("Read-only file system", *ROOM)),
+    Row("run beyond the file size limit", nothing, on_disk(small_files, 8), OSError, ("File too large", *ROOM)),
     Row("run in a folder without permission", nothing, to_read_only(lambda place: training(place / "closed")), OSError,
-        ("cannot write", "Permission denied", NAME)),
-    Row("batch larger than the set", nothing, lambda place: training(place, batch=5), ValueError,
-        ("batch 5 is larger than the training set of 4 images", "try batch=4")),
-    Row("epochs 0", nothing, lambda place: training(place, epochs=0), ValueError, ("epochs must be", ">= 1, got 0")),
-    Row("rate of another unit", nothing, lambda place: training(place, lr=2), ValueError, ("lr must be", "try 1e-3")),
+        ("Permission denied", *ROOM)),
+    Row("batch larger than the set", nothing, lambda place: training(place, batch_size=5), ValueError,
+        ("batch_size 5 exceeds the 4 training images", "try batch_size=4")),
+    Row("epochs 0", nothing, lambda place: training(place, epochs=0), ValueError, ("epochs must be", "at least 1, got 0")),
+    Row("rate of another unit", nothing, lambda place: training(place, lr=2), ValueError, ("lr must be between 0 and 1, got 2",)),
     Row("optimizer unknown", nothing, lambda place: training(place, optimizer="sgd"), ValueError,
-        ('"muon" or "adam"', "got 'sgd'")),
-    Row("snapshot beyond the last epoch", nothing, lambda place: training(place, run="../new", snapshots=(9,)),
-        ValueError, ("snapshots must be epochs from 1 to 3, got 9",)),
+        ("optimizer must be one of ('muon', 'adam')", "got 'sgd'")),
     Row("snapshot that was not kept", a_run(), lambda place: load_snapshot(place / "run", 7), FileNotFoundError,
-        ("epoch-7.pt", "snapshots=(7,)")),
+        ("no weights of epoch 7", "ask for one of [1]")),
     Row("snapshot cut in half", files({"../run/epoch-1.pt": b"PK"}), lambda place: load_snapshot(place / "run", 1),
         ValueError, ("epoch-1.pt is damaged", "delete it")),
     Row("network that no memory can hold", nothing, without_memory, MemoryError,
-        ("not enough memory for batch 524288", "Try batch=262144")),
+        ("not enough memory for batch_size 524288", "Try batch_size=262144")),
 ]  # fmt: skip
 
 TABLE = {
@@ -1178,13 +1205,6 @@ def test_row(row, place):
         left = [path for path in place.parent.glob("cache/*")]
         assert left == []  # nor is anything kept of what was refused
     assert snapshot(place) == before
-
-
-def test_the_readme_quotes_the_counts():
-    rows = [row for rows in TABLE.values() for row in rows]
-    handled = sum(isinstance(row.expected, Gives) for row in rows)
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"{len(rows)} cases, {len(rows) - handled} refused with one clear line and {handled} read rightly" in text
 
 
 def test_ids_are_unique():
