@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from torch import Tensor
 
 from src.plots import DPI, plain
 from src.studies.results import Results
@@ -18,8 +19,11 @@ STYLES = {  # method -> colour, marker
     "ours": (BLUE, "o"), "UNet": (BLUE, "o"), "noisy": ("0.6", "x"), "NLM": (GREEN, "v"), "BM3D": (ORANGE, "^"),
     "DnCNN": (RED, "s"), "2021": (PINK, "D"), "MSE": (BLUE, "o"), "L1": (ORANGE, "s"), "SSIM": (GREEN, "^"),
     "Mix": (RED, "D"), "MS-SSIM": (PINK, "v"), "sign_digits": (BLUE, "o"), "finger_numbers": (ORANGE, "s"),
+    "latent 7x7": (SKY, "v"), "latent 14x14": (SKY, "^"), "latent 28x28": (SKY, "s"), "no skip": (GREEN, "o"),
+    "no residual": (ORANGE, "o"), "no skip, no residual": (BLACK, "o"), "BatchNorm": (RED, "o"),
+    "2021, no BatchNorm": (PINK, "o"),
 }  # fmt: skip
-OTHERS = [(c, m) for m, c in zip("oDs^vP*X<>hpd", [SKY, PINK, GREEN, RED, BLACK, ORANGE, BLUE] * 2)]
+OTHERS = [(c, m) for m, c in zip("<hXPv*pd>8DPX", [SKY, PINK, GREEN, RED, BLACK, ORANGE, BLUE] * 2)]
 WIDTH = 9.6  # inches: 960 pixels
 
 
@@ -27,6 +31,14 @@ def style(name: str, names: list[str]) -> tuple[str, str]:
     """(colour, marker) of a method; what STYLES does not name gets a pair of its own in this figure."""
     free = [other for other in names if other not in STYLES]
     return STYLES.get(name) or OTHERS[free.index(name) % len(OTHERS)]
+
+
+def zoomed(columns: dict[str, Tensor], row: int | None = None) -> dict[str, Tensor]:
+    """The middle half of one image of each column, [1, C, H/2, W/2], for `show_grid`. row: None for the middle one."""
+    count, _, height, width = next(iter(columns.values())).shape
+    row = count // 2 if row is None else row
+    part = (slice(row, row + 1), ..., slice(height // 4, height - height // 4), slice(width // 4, width - width // 4))
+    return {name: images[part] for name, images in columns.items()}
 
 
 def plot_lines(
@@ -60,6 +72,7 @@ def plot_lines(
         axis.set(xlabel=label, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
         axis.grid(alpha=0.25)
     axes[0, 0].set_ylabel(y)
+    axes[0, 0].margins(y=0.12 if any(len(c[n]) == 1 for c in panels.values() for n in c) else 0.05)
     for axis in [axes[0, 0].yaxis] * ("y" in log) + [axis.xaxis for axis in axes.flat] * ("x" in log):
         low, high = axis.get_view_interval()
         # powers of ten would be all that the default labels, nothing at all on a short axis
@@ -84,12 +97,11 @@ def _draw_curve(axis, points: list[tuple[float, ...]], colour: str, marker: str)
 def _label_ends(axis, curves: dict[str, list[tuple[float, ...]]], levels: dict[str, float]) -> None:
     """Each name at the height of its curve's last point, right of the axes; those too close are pushed apart."""
     lines = {name: points for name, points in curves.items() if len(points) > 1}
-    for name in curves.keys() - lines.keys():
-        axis.annotate(plain(name), curves[name][0][:2], (7, 4), textcoords="offset points", fontsize=9)
     ends = {name: points[-1][1] for name, points in lines.items()} | {f"{n} {v:.2f}": v for n, v in levels.items()}
     colours = {name: style(name, list(curves))[0] for name in lines}
     to_fraction = axis.transData + axis.transAxes.inverted()
     x = axis.get_xlim()[1]
+    _label_points(axis, {name: points[0][:2] for name, points in curves.items() if name not in lines}, to_fraction)
     heights = {name: float(to_fraction.transform((x, value))[1]) for name, value in ends.items()}
     for name, height in _spread_out(heights, 0.062).items():
         axis.annotate(
@@ -97,6 +109,20 @@ def _label_ends(axis, curves: dict[str, list[tuple[float, ...]]], levels: dict[s
             fontsize=9, va="center", color=colours.get(name, "0.3"), annotation_clip=False,
             arrowprops=dict(arrowstyle="-", color=colours.get(name, "0.6"), linewidth=0.6, shrinkA=0, shrinkB=0),
         )  # fmt: skip
+
+
+def _label_points(axis, points: dict[str, tuple[float, float]], to_fraction) -> None:
+    """Each name right of its point; those of neighbouring points are pushed apart."""
+    places = {name: to_fraction.transform(point) for name, point in points.items()}
+    columns = {}  # neighbours share a tenth of the width
+    for name, place in places.items():
+        columns.setdefault(round(float(place[0]) * 10), {})[name] = float(place[1])
+    for column in columns.values():
+        for name, height in _spread_out(column, 0.062).items():
+            axis.annotate(
+                plain(name), places[name], (places[name][0] + 0.02, height), xycoords="axes fraction",
+                textcoords="axes fraction", fontsize=9, va="center", arrowprops=dict(arrowstyle="-", linewidth=0.5),
+            )  # fmt: skip
 
 
 def _spread_out(heights: dict[str, float], gap: float) -> dict[str, float]:
@@ -124,7 +150,7 @@ def plot_paired_differences(
 
     Filled markers are the first data set, hollow ones further ones. cases: which, and their order; None: all.
     """
-    cases = [case for case in cases or results.cases if case != against]
+    cases, decimals = [case for case in cases or results.cases if case != against], 2 if unit == "dB" else 4
     figure, axis = plt.subplots(figsize=(WIDTH, 1.4 + 0.6 * len(cases)), dpi=DPI, layout="constrained")
     for number, data in enumerate(results.data):
         for row, case in enumerate(cases):
@@ -137,8 +163,10 @@ def plot_paired_differences(
                 mean, place, xerr=deviation, fmt=marker, color=colour, markersize=7, capsize=4,
                 markerfacecolor=colour if number == 0 else "white",
             )  # fmt: skip
-            axis.annotate(f"{mean:+.{2 if unit == 'dB' else 4}f}", (mean, place), (0, -17 if number else 8), fontsize=8, ha="center",
-                          textcoords="offset points")  # fmt: skip
+            text = f"{round(mean, decimals) + 0.0:+.{decimals}f}"  # + 0.0: no "-0.00"
+            axis.annotate(
+                text, (mean, place), (0, -17 if number else 8), fontsize=8, ha="center", textcoords="offset points"
+            )
     axis.axvline(0, color="0.3", linewidth=1)
     axis.set(yticks=range(len(cases)), yticklabels=[plain(case) for case in cases], title=plain(title))
     axis.set_xlabel(f"difference from {against}" + f" in {unit}" * bool(unit) + _which(results.data))

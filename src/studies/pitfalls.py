@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from src.images import ImageSet
 from src.losses import ssim_loss
 from src.noise import GaussianNoiseDataset
+from src.studies.corruptions import FrozenNoiseDataset
 
 MEAN, STD = 0.5, 0.032  # of 2021: the standard deviation of the images' standard deviations, not of their pixels
 
@@ -69,6 +70,13 @@ class TrainMode(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         self.network.train()
         return torch.cat([self.network(image[None]) for image in noisy])
+
+
+# the recipe of 2021 but for its network and number of epochs
+PROTOCOL_2021 = dict(
+    n_images=4, dataset=FrozenNoiseDataset, crop_size=None, augment=False, batch_size=1, optimizer="adam", adam_lr=2e-4,
+    decay=10**9, ema_rel_std=1e-3, evaluate_as=TrainMode, snapshots=(10, 100), evaluate_every=20,
+)  # fmt: skip
 
 
 def ssim_with_wrong_sign(denoised: Tensor, clean: Tensor) -> Tensor:

@@ -45,6 +45,10 @@ class Run:
         """As in file names: letters, digits, dots, one "_" for anything else."""
         return f"{self.data}-{re.sub(r'[^a-z0-9.]+', '_', self.case.lower())}-{self.seed}"
 
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.fingerprint["train_set"]["count"] // self.fingerprint["config"]["batch_size"])
+
     def score(self, metric: str = "psnr", test_set: str = "held_out", epoch: int | None = None) -> float:
         """A score after the last epoch or another that was evaluated; also "parameters", and "seconds" of training."""
         if metric == "parameters":
@@ -63,10 +67,11 @@ class Run:
         epoch = epoch or len(self.history)
         if self.folder is not None:
             return load_snapshot(self.folder, epoch)
-        path = PUBLISHED / self.study / f"{self.name}-epoch{epoch}.pt"
-        if not path.exists():
-            raise FileNotFoundError(f"{self.name}: weights of epoch {epoch} are not published; use retrain=True")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        same = [run for run in published_runs(self.study) if run.fingerprint == self.fingerprint]  # evaluated otherwise
+        for path in (PUBLISHED / self.study / f"{run.name}-epoch{epoch}.pt" for run in same):
+            if path.exists():
+                return torch.load(path, map_location="cpu", weights_only=True)
+        raise FileNotFoundError(f"{self.name}: weights of epoch {epoch} are not published; use retrain=True")
 
 
 @cache

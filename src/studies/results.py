@@ -5,7 +5,7 @@ from statistics import mean, stdev
 
 import pandas as pd
 
-from src.studies.records import Run
+from src.studies.records import Run, filter_scores
 
 LABELS = {
     "psnr": "PSNR (dB)", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "mse": "MSE", "l1": "L1", "colour": "colour shift",
@@ -31,6 +31,22 @@ class Results:
     def __or__(self, other: "Results") -> "Results":
         return Results(self.runs + other.runs)
 
+    def seeds(self, data: str) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(run.seed for run in self.runs if run.data == data))
+
+    def filters(self, data: str) -> dict[str, float]:
+        """PSNR in dB of the noisy images and the classical filters on the same held-out images, sigma 0.2."""
+        return filter_scores(data, self.seeds(data))
+
+    def filter_table(self) -> pd.DataFrame:
+        """`filters` of all data sets that have them."""
+        cells = {data: {name: stated(value) for name, value in self.filters(data).items()} for data in self.data}
+        return pd.DataFrame({data: values for data, values in cells.items() if values}).rename_axis("PSNR (dB)")
+
+    def claim(self, text: str) -> str:
+        """A figure's title: what the published runs showed; "" where other runs are among these."""
+        return text if all(run.folder is None for run in self.runs) else ""
+
     def select(self, cases: list[str]) -> "Results":
         """The results of these cases, in this order."""
         return Results([run for case in cases for run in self.runs if run.case == case])
@@ -55,7 +71,7 @@ class Results:
         """A row a case, for each data set a column of "mean ± std" over the seeds. against: its case is subtracted."""
         cells = {}
         for data in self.data:
-            seeds = len({run.seed for run in self.runs if run.data == data})
+            seeds = len(self.seeds(data))
             title = f"{data}, {seeds} seed{'s' * (seeds > 1)}"
             for column in columns:
                 column = column if isinstance(column, tuple) else (column,)

@@ -55,7 +55,8 @@ class Study:
 
     name       folder of checkpoints/ for what is trained here; its last part names the published study
     data       folder below data/, or a path -> side of its images in pixels
-    seeds      of the split, the noise, the order and the initial weights; one for all data sets, or data set -> its own
+    seeds      of the split, the noise, the order and the initial weights; for all data sets, or name -> its own, where
+               a data set that is not named has seed 0
     test_sets  name -> function (held-out images, seed) -> pairs to evaluate on, beside "held_out" (Gaussian noise of
                `sigma`) and "train" (training images, whole, with noise never trained on)
     snapshots  epochs evaluated besides the last
@@ -106,9 +107,9 @@ class Study:
         return Results(runs)
 
     def seeds_of(self, data: str) -> tuple[int, ...]:
-        return self.seeds[data] if isinstance(self.seeds, dict) else self.seeds
+        return self.seeds.get(Path(data).name, (0,)) if isinstance(self.seeds, dict) else self.seeds
 
-    def held_out(self, data: str, seed: int = 0) -> GaussianNoiseDataset:
+    def held_out(self, data: str, seed: int) -> GaussianNoiseDataset:
         """The held-out images of a data set that is here, with the noise on which a seed's cases are evaluated."""
         place = next(place for place in self.data if data in (place, Path(place).name))
         return GaussianNoiseDataset(self._images(place, seed, {})[1], self.sigma, seed + 1, fixed=True)
@@ -126,6 +127,23 @@ class Study:
     def denoised(self, run: Run, recipe: dict, pairs: GaussianNoiseDataset, epoch: int | None = None) -> Tensor:
         """float32 [N, C, H, W]: all the noisy images of `pairs` through the network of a run."""
         return torch.cat([d for *_, d in denoised_batches(self.trained_network(run, recipe, epoch), pairs)])
+
+    def columns(
+        self, results: Results, cases: dict[str, dict], shown: list[str] | dict[str, tuple], pairs=None
+    ) -> dict[str, Tensor]:
+        """{"clean", "noisy", title of a network: its output}, float32 [N, C, H, W] each, of the last data set.
+
+        shown: cases, or title -> (case, epoch). pairs: None for the held-out ones of the first seed. Their weights must
+        have been kept.
+        """
+        data = results.data[-1]
+        pairs = pairs or self.held_out(data, results.seeds(data)[0])
+        noisy, clean = pairs.batch(list(range(len(pairs))))
+        columns = {"clean": clean, "noisy": noisy}
+        shown = shown if isinstance(shown, dict) else {case: (case, None) for case in shown}
+        for title, (case, epoch) in shown.items():
+            columns[title] = self.denoised(results[data, case][0], cases[case], pairs, epoch)
+        return columns
 
     def _images(self, data: str, seed: int, recipe: dict) -> tuple[ImageSet, ImageSet]:
         """(training images, held-out images) of a case."""
