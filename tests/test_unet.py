@@ -1,8 +1,10 @@
 """The UNet keeps sizes, starts as the identity, sees as far as it says, and leaves the global generator alone."""
 
+import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,6 +63,11 @@ def test_a_seed_beyond_64_bits_is_refused_in_one_line():
         UNet(widths=(4,), seed=2**70)
 
 
+def test_numpys_numbers_become_pythons_in_the_config():
+    config = UNet(np.int64(1), np.array([4, 8]), np.int8(1), seed=np.int64(3)).config
+    assert json.loads(json.dumps(config)) == dict(channels=1, widths=[4, 8], blocks=1, seed=3)
+
+
 def test_gradients_reach_every_parameter():
     model = UNet(widths=(4, 8, 12))
     torch.nn.init.ones_(model.tail.weight)  # at zero it would block the first step's gradient
@@ -91,7 +98,7 @@ def test_a_residual_block_adds_its_body():
 def test_padding_repeats_the_border_and_is_cut_off():
     x = torch.arange(6.0).view(1, 1, 2, 3)
     assert pad_to_multiple(x, 4)[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
-    assert pad_to_multiple(x, 1) is x
+    assert torch.equal(pad_to_multiple(x, 1), x)
     model, noisy = moved(UNet(widths=(4, 8, 12))), torch.rand(1, 3, 21, 30)
     with torch.no_grad():
         padded = model(torch.nn.functional.pad(noisy, (0, 2, 0, 3), mode="replicate"))
