@@ -115,7 +115,10 @@ def block(tags: Tags) -> bytes | None:
 
 def from_tiff(tags: Tags) -> dict[str, bytes | None]:
     """{"exif", "iptc"} of a TIFF file's tags: the EXIF block without those that describe its layout."""
-    main = {tag: value for tag, value in tags[0].items() if tag in DESCRIBING}
+    upright = 3, b"\1\0"  # which libvips writes without being asked
+    main = {
+        tag: value for tag, value in tags[0].items() if tag in DESCRIBING and (tag, value) != (ORIENTATION, upright)
+    }
     _, iptc = tags[0].get(IPTC, (7, b""))
     return dict(exif=block(tags | {0: main}), iptc=iptc or None)
 
@@ -172,6 +175,16 @@ def without_images(exif: bytes | None) -> bytes | None:
             for name, entries in tags.items()
         }
     )
+
+
+def upright(exif: bytes) -> bytes | None:
+    """The block without its orientation, for pixels that were turned; one that cannot be read is dropped."""
+    try:
+        tags = parse(exif)
+    except ValueError:
+        return None
+    tags[0].pop(ORIENTATION, None)
+    return block(tags)
 
 
 def number(exif: bytes | None, directory: int, tag: int) -> int | None:

@@ -9,6 +9,7 @@ import mmap
 import os
 import stat
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -112,6 +113,8 @@ def _read(file, kind: str, for_libvips) -> Photo:
         about |= _tiff_blocks(file)
     elif kind == "webp":
         about["lossless"] = _is_lossless(file)
+    elif kind == "avif" and "exif" in about:
+        about["exif"] = exif_blocks.upright(about["exif"])  # libvips has turned the pixels
     elif kind == "jpeg" and image.get_typeof("iptc-data"):
         about["iptc"] = exif_blocks.iptc_of(image.get("iptc-data"))
     return _photo(image.numpy(), **about)
@@ -146,9 +149,7 @@ def _photo(pixels: np.ndarray, **about) -> Photo:
 
 
 def _read_bmp(file) -> Photo:
-    with Image.open(file, formats=["BMP"]) as image:
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels, too many")
+    with warnings.catch_warnings(action="ignore"), Image.open(file, formats=["BMP"]) as image:  # Pillow checks its size
         mode = {"1": "L", "L": "L", "RGBA": "RGBA"}.get(image.mode, "RGB")
         return _photo(np.asarray(image.convert(mode)), dpi=image.info.get("dpi"))
 
@@ -296,7 +297,7 @@ def _with_blocks(data: bytes, suffix: str, photo: Photo) -> bytes:
 
 def _set_exif(image: pyvips.Image, block: bytes) -> None:
     """Give libvips the block and its tags as it names them, by way of a PNG of one pixel: it writes only both."""
-    png = pyvips.Image.black(1, 1).write_to_buffer(".png")
+    png = pyvips.Image.black(1, 1).write_to_buffer(".png", keep="none")
     png = png[:33] + _chunk(b"eXIf", block.removeprefix(b"Exif\0\0")) + png[33:]
     carrier = pyvips.Image.new_from_buffer(png, "")
     for name in carrier.get_fields():
