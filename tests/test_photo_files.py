@@ -302,7 +302,7 @@ def test_the_colours_of_a_png_are_kept_or_its_loss_is_refused(tmp_path, name, ch
     if name == "sRGB":
         write_photo(tmp_path / "b.jpg", found)
     else:
-        with pytest.raises(ValueError, match="gAMA, cHRM or cICP; name it .png"):
+        with pytest.raises(ValueError, match="cannot hold the colours of a PNG"):
             write_photo(tmp_path / "b.jpg", found)
 
 
@@ -431,7 +431,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path, kind, monkeypatch):
     assert len(data) < 300_000
     (tmp_path / "a.png").write_bytes(data)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="40000x40000|1600000000 pixels"):
+    with pytest.raises(ValueError, match=r"40000x40000|1600000000 pixels"):
         read_photo(tmp_path / "a.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 100_000  # KiB
 
