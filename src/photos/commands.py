@@ -159,7 +159,7 @@ def blur_out_files(arguments: argparse.Namespace) -> int:
         raise ValueError("--from hides boxes, expected neither --mask nor --dry-run; leave that out")
     entries = read_found(arguments.listed) if arguments.listed else None
     model = None if entries is not None else load_finder(arguments.weights)
-    find = (lambda source, photo: find_in(photo, model, arguments)) if entries is None else (
+    find = (lambda source, photo: find_in(source, photo, model, arguments)) if entries is None else (
         lambda source, photo: find_listed(source, photo, entries))  # fmt: skip
     if model is not None:
         find_objects(torch.zeros(1, 1, 1), model, arguments.threshold)  # checks it once
@@ -183,13 +183,13 @@ def blur_out_files(arguments: argparse.Namespace) -> int:
     return each(arguments.inputs, arguments.output, arguments.overwrite, work)
 
 
-def find_in(photo: Photo, model: nn.Module, arguments: argparse.Namespace) -> list[Found]:
+def find_in(source: Path, photo: Photo, model: nn.Module, arguments: argparse.Namespace) -> list[Found]:
     """ValueError where nothing is found, so that no photo is copied unseen; a dry run may find nothing."""
     image = torch.from_numpy(photo.pixels).float() / np.iinfo(photo.pixels.dtype).max
     found = find_objects(image, model, arguments.threshold, arguments.scales)
     if not found and not arguments.dry_run:
-        raise ValueError(f"no hand was found, so nothing was written; look at it yourself, or try --threshold "
-                         f"{arguments.threshold / 2:g}, or --scales 2 for small ones")  # fmt: skip
+        raise ValueError(f"no hand was found in {printable(source)}, so nothing was written; look at it yourself, or try "
+                         f"--threshold {arguments.threshold / 2:g}, or --scales 2 for small ones")  # fmt: skip
     return found
 
 
