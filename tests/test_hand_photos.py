@@ -75,3 +75,12 @@ def test_the_command(folder, capsys):
     assert "% hidden by boxes" in text and "before a wall" in text
     assert hand_photos.main([str(folder / "absent")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_published_figures_are_those_that_08_speaks_of():
+    without, hands = hand_photos.published_tables()
+    assert (
+        without.loc["cbsd68", "% hidden by boxes"] == 18.0 and without.loc["pages of text", "% hidden by boxes"] == 32.7
+    )
+    assert hands.loc[("before a wall", "all"), "box IoU"] == 0.898
+    assert hands.loc[("pasted", "1"), "recall"] == 0.777 and hands.loc[("pasted", "all"), "box IoU"] == 0.353

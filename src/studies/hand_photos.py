@@ -1,12 +1,14 @@
 """What the hand finder hides in photos: on photos without a hand, on pages of text, on hands pasted into photos.
 
-    python -m src.studies.hand_photos ../shared/data                              two tables, about ten minutes
+    python -m src.studies.hand_photos ../shared/data                              two tables, some minutes
     python -m src.studies.hand_photos ../shared/data --count 5 --out hands.json   a few images of each kind
 
-The folder holds bsd400, cbsd68 and sign_digits (data/README.md). Nothing is trained.
+The folder holds bsd400, cbsd68 and sign_digits (data/README.md). Nothing is trained. The figures of the shipped finder
+are in PUBLISHED.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -27,6 +29,7 @@ from src.photos.hand_finder import FINDER, Found, box_mask, find_objects
 from src.studies.hand_finding import hand_photos
 from src.studies.hand_methods import Method, as_float, box_iou, box_of
 
+PUBLISHED = ROOT / "checkpoints/published/finder/photos.json"
 SIDE = 224  # of a photo that a hand is pasted into, in pixels
 SIZES = (0.25, 0.35, 0.5, 0.7, 1.0)  # of the pasted hand's photo, of that side
 BUNDLED = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
@@ -118,8 +121,8 @@ def hidden_fractions(found: list[Found]) -> tuple[float, float]:
 def measure_without_hands(method: Method, images: Iterator[Tensor]) -> dict:
     """Means over images without a hand: hidden by boxes and by masks, fraction of images with a false alarm."""
     figures = np.array([hidden_fractions(method(image)) for image in images])
-    return dict(images=len(figures), boxes=float(figures[:, 0].mean()), masks=float(figures[:, 1].mean()),
-                alarms=float((figures[:, 1] > 0).mean()))  # fmt: skip
+    boxes, masks = (round(float(x), 5) for x in figures.mean(axis=0))
+    return dict(images=len(figures), boxes=boxes, masks=masks, alarms=round(float((figures[:, 1] > 0).mean()), 5))
 
 
 def measure_hands(method: Method, scenes: Iterator[tuple[float, Tensor, np.ndarray]]) -> dict[str, dict]:
@@ -129,10 +132,12 @@ def measure_hands(method: Method, scenes: Iterator[tuple[float, Tensor, np.ndarr
         boxes = [box_iou(one.box, box_of(mask)) for one in method(image)]
         for key in (f"{size:g}", "all"):
             ious.setdefault(key, []).append((boxes[0], max(boxes)) if boxes else (0.0, 0.0))
-    return {
-        key: dict(images=len(x), iou=float(np.mean(x, axis=0)[0]), recall=float((np.array(x)[:, 1] >= 0.5).mean()))
-        for key, x in ious.items()
-    }
+    result = {}
+    for key, x in ious.items():
+        largest, best = np.array(x).T
+        iou, recall = round(float(largest.mean()), 5), round(float((best >= 0.5).mean()), 5)
+        result[key] = dict(images=len(x), iou=iou, recall=recall)
+    return result
 
 
 def measure(method: Method, folder: Path, count: int, seeds: list[int]) -> dict:
@@ -166,6 +171,11 @@ def tables(found: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
             rows[kind, size] = {"images": runs[0][size]["images"], "box IoU": means["iou"], "± seeds": spread,
                                 "recall": means["recall"]}  # fmt: skip
     return without.round(1), pd.DataFrame.from_dict(rows, orient="index").round(3)
+
+
+def published_tables(path: Path = PUBLISHED) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`tables` of the shipped finder."""
+    return tables(json.loads(path.read_text()))
 
 
 def main(argv: list[str] | None = None) -> int:
