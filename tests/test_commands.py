@@ -25,7 +25,8 @@ from src.files import ROOT
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 WITH_SUBCOMMANDS = {"src.datasets", "src.photos"}  # python -m src.datasets sign_digits
 
-# {data}: a folder of images; {trained}: a finished run; {image}: an image; {tmp}: an empty folder
+# {data}: a folder of images; {trained}: a finished run; {hand}, {other}: drawn images of hands in {hands};
+# {found}: what a dry run of blur-out wrote; {digits}: photos as sign_digits has them; {tmp}: an empty folder
 TRAIN = "--data {data} --size 32 --crop-size 16 --widths 4 8 --sigma 0 55/255 --epochs 1 --batch-size 4 --run {tmp}/run"
 TINY = [
     ("src.train", f"{TRAIN} --max-train 8 --max-held-out 2 --blocks 1 --loss l1 --start {{trained}}"),
@@ -33,10 +34,22 @@ TINY = [
     ("src.datasets finger_numbers", ""),
     ("src.datasets drawn_photos", ""),
     ("src.datasets sign_digits", "--from {digits} --to {tmp}/digits"),
-    ("src.photos.train_denoiser", f"{TRAIN} --most-train 8 --most-held-out 2 --held-out 0.2 --grey-fraction 1 "
+    ("src.photos denoise", "{hand} {tmp}/clean.png --sigma 0.1 --strength 0.8 --tile 64 --self-ensemble --overwrite"),
+    ("src.photos denoise", "{hands} {tmp}/cleaned --noise camera --level 16/255 --passes 2"),
+    ("src.photos denoise", "{hand} {other} {tmp}/cleaned --weights {trained}"),
+    ("src.photos blur-out", "{hand} {tmp}/hidden.jpg --threshold 0.2 --scales 2 --mask --json --mosaic 4 --overwrite"),
+    ("src.photos blur-out", "{hand} {tmp}/hidden.png --threshold 0.2 --box --blur 0.3"),
+    ("src.photos blur-out", "{hands} {tmp}/check --threshold 0.2 --dry-run"),
+    ("src.photos blur-out", "{hand} {tmp}/hidden.jpg --from {found}"),
+    ("unet-denoise", "{hand} {tmp}/clean.png"),
+    ("unet-blur-out", "{hand} {tmp}/hidden.png --threshold 0.2"),
+    ("src.photos.benchmark", "{pairs} --limit 1 --methods noisy --clean {data} --out {tmp}/scores.json"),
+    ("src.photos.train_denoiser", f"{TRAIN} --max-train 8 --max-held-out 2 --held-out 0.2 --grey-fraction 1 "
      "--min-scale 0.9 --blocks 2 --noise-level-normalised --start {trained} --cooldown 1"),
+    ("src.photos.train_camera", "--data {data} --size 32 --crop-size 16 --max-train 8 --batch-size 4 --epochs 1 "
+     "--cooldown 1 --teacher {trained} --run {tmp}/run --publish {tmp}/published"),
     ("src.studies.hand_finding", "--train --publish --evaluate --seeds 0 --epochs 1 --train-scenes 8 --test-scenes 2 "
-     "--runs {tmp}/runs --to {tmp}"),
+     "--runs {tmp}/runs --to {tmp} --photos {digits}"),
     ("src.studies.hardware_limits", "--small --repeats 1 --parts levers --data {data} --size 32 --out {tmp}"),
     ("src.studies.photo_benchmarks", "{tmp} --publish {trained} --to {tmp}/published --out {tmp}/scores.json "
      "--weights mine={trained} --methods mine --sets CBSD68"),
@@ -96,7 +109,9 @@ def named_commands() -> dict[tuple[str, frozenset, tuple], str]:
         for match in COMMAND.finditer(text):
             program = match["module"] or match["file"] or match["script"] or match["torchrun"]
             target = match["quoted"] or match["line"]
-            rest = re.split(r"\s{2,}|\s#|[;)]|\\n|, | or | and | takes | gives | writes | says ", match["rest"])[0]
+            rest = re.split(
+                r"\s{2,}|\s#|[;)]|\\n|, | or | and | takes | gives | makes | writes | says ", match["rest"]
+            )[0]
             rest = rest.strip(" .,:'")
             rest = rest.removesuffix('"') if rest.count('"') % 2 else rest  # of a string in the code
             words = [word.strip("[]") for word in split(rest)]
@@ -174,12 +189,19 @@ def test_every_program_is_named_or_tried():
 
 
 @pytest.fixture(scope="module")
-def places(image_folder, trained, tmp_path_factory) -> dict[str, Path]:
-    image, digits = next(image_folder.rglob("*.png")), tmp_path_factory.mktemp("digits")
+def places(image_folder, trained, drawn, tmp_path_factory) -> dict[str, Path]:
+    folder, (hand, other) = tmp_path_factory.mktemp("places"), sorted(drawn.glob("er/*.png"))
+    image = Image.open(next(image_folder.rglob("*.png")))
     for digit in range(10):
-        (digits / str(digit)).mkdir()
-        Image.open(image).resize((100, 100)).save(digits / f"{digit}/IMG_{digit}.JPG", "JPEG")
-    return dict(data=image_folder, trained=trained, image=image, digits=digits)
+        (folder / f"digits/{digit}").mkdir(parents=True)
+        image.resize((100, 100)).save(folder / f"digits/{digit}/IMG_{digit}.JPG", "JPEG")
+    (folder / "pairs").mkdir()
+    for name in ("iso3200_real.png", "iso3200_mean.png"):
+        image.save(folder / "pairs" / name)
+    words = ["blur-out", str(hand), str(folder / "check"), "--threshold", "0.2", "--dry-run"]
+    assert importlib.import_module("src.photos.__main__").main(words) == 0
+    return dict(data=image_folder, trained=trained, hand=hand, other=other, hands=hand.parent, found=folder / "check/found.json",
+                digits=folder / "digits", pairs=folder / "pairs")  # fmt: skip
 
 
 def filled(arguments: str, places: dict, tmp_path: Path) -> list[str]:
