@@ -200,8 +200,8 @@ def places(image_folder, trained, drawn, tmp_path_factory) -> dict[str, Path]:
         image.save(folder / "pairs" / name)
     words = ["blur-out", str(hand), str(folder / "check"), "--threshold", "0.2", "--dry-run"]
     assert importlib.import_module("src.photos.__main__").main(words) == 0
-    return dict(data=image_folder, trained=trained, hand=hand, other=other, hands=hand.parent, found=folder / "check/found.json",
-                digits=folder / "digits", pairs=folder / "pairs")  # fmt: skip
+    return dict(data=image_folder, trained=trained, hand=hand, other=other, hands=hand.parent, digits=folder / "digits",
+                found=folder / "check/found.json", pairs=folder / "pairs")  # fmt: skip
 
 
 def filled(arguments: str, places: dict, tmp_path: Path) -> list[str]:
