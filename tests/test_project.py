@@ -178,12 +178,10 @@ def test_a_wheel_denoises_with_its_own_weights(installed, image_folder):
 
 @pytest.mark.slow
 def test_a_wheel_trains_into_the_working_directory(installed, image_folder):
-    words = shlex.split(
-        f"--data {image_folder} --size 32 --crop-size 16 --widths 4 8 --epochs 1 --batch-size 4 --run mine"
-    )
-    done = run_installed(installed, sys.executable, "-m", "src.train", *words)
+    words = "--size 32 --crop-size 16 --widths 32 64 128 192 --start published/denoiser --epochs 1 --run mine"
+    done = run_installed(installed, sys.executable, "-m", "src.train", "--data", image_folder, *shlex.split(words))
     assert done.returncode == 0, done.stderr
-    assert (installed / "empty/checkpoints/x/record.json").exists()
+    assert (installed / "empty/checkpoints/mine/record.json").exists()
 
 
 @pytest.mark.slow
