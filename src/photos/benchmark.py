@@ -23,23 +23,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from src import checkpoint
 from src.device import environment
 from src.evaluation import bm3d
 from src.files import exit_code, printable, say, whole_number, write_json
 from src.files.decoding import SUFFIXES, decode, natural_order
 from src.metrics import psnr
-from src.photos.denoiser import denoise
+from src.photos.denoiser import CAMERA, SHIPPED, USUAL_LEVEL, denoise, level_of_iso, load_denoiser
 
-ISO_LEVELS = ((12800, 28 / 255), (6400, 22 / 255), (0, 16 / 255))  # chosen on every 4th pair of PolyU
-USUAL_LEVEL = 16 / 255  # where the ISO is not known
 BM3D_SIGMA = 15 / 255  # its best on PolyU; with the true standard deviation it leaves correlated noise
 Method = Callable[[Tensor, float], Tensor]  # (uint8 [3, H, W], level) -> uint8 [3, H, W]
-
-
-def level_by_iso(iso: int) -> float:
-    """How much noise a photo at this ISO number may have, in [0, 1] units."""
-    return next(level for lowest, level in ISO_LEVELS if iso >= lowest)
 
 
 def iso_in(name: str) -> int | None:
@@ -73,7 +65,7 @@ def photo_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 def methods() -> dict[str, Method]:
     """Name -> method, of all that are installed."""
-    gaussian, network = checkpoint.load("published/denoiser"), checkpoint.load("published/camera")
+    gaussian, network = load_denoiser(SHIPPED), load_denoiser(CAMERA)
     found: dict[str, Method] = {
         "noisy": lambda noisy, level: noisy,
         "gaussian": lambda noisy, level: denoise(noisy, gaussian),
@@ -128,7 +120,7 @@ def measure(method: Method, pairs: list[tuple[Path, Path]], name: str) -> dict:
                 "one size; cut them to the same part"
             )
         iso = iso_in(noisy_file.stem)
-        level = USUAL_LEVEL if iso is None else level_by_iso(iso)
+        level = USUAL_LEVEL if iso is None else level_of_iso(iso)
         start = time.perf_counter()
         denoised = method(noisy, level)
         seconds, pixels = seconds + time.perf_counter() - start, pixels + noisy[0].numel()
