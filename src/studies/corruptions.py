@@ -119,6 +119,15 @@ def doodle_test_set(held_out: ImageSet, seed: int, sigma: float) -> DoodleDatase
     return DoodleDataset(held_out, sigma, seed + 1, fixed=True)
 
 
+def squared_error_by_place(strokes: DoodleDataset, images: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Name -> mean squared error under the strokes and elsewhere, of float [N, C, H, W] images of all pairs."""
+    everything = list(range(len(strokes)))
+    under, (_, clean) = strokes.mask(everything), strokes.batch(everything)
+    places = {"under strokes": under.expand_as(clean), "elsewhere": ~under.expand_as(clean)}
+    errors = {name: (image - clean).square() for name, image in images.items()}
+    return {name: {p: float(e[where].mean()) for p, where in places.items()} for name, e in errors.items()}
+
+
 def residual_statistics(removed: Tensor, clean: Tensor) -> dict[str, float]:
     """What tells noise from image content in removed = noisy - denoised, float [N, C, H, W].
 

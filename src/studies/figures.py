@@ -23,7 +23,7 @@ STYLES = {  # method -> colour, marker
     "no residual": (ORANGE, "o"), "no skip, no residual": (BLACK, "o"), "BatchNorm": (RED, "o"),
     "2021, no BatchNorm": (PINK, "o"),
 }  # fmt: skip
-OTHERS = [(c, m) for m, c in zip("<hXPv*pd>8DPX", [SKY, PINK, GREEN, RED, BLACK, ORANGE, BLUE] * 2)]
+OTHERS = [(c, m) for m, c in zip("<hXPv*pd>8HPX", [SKY, PINK, GREEN, RED, BLACK, ORANGE, BLUE] * 2)]
 WIDTH = 9.6  # inches: 960 pixels
 
 

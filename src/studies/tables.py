@@ -1,0 +1,133 @@
+"""Write the tables of README.md and PROGRESS.md anew from the records in checkpoints/published/.
+
+    python -m src.studies.tables               every table, in place
+    python -m src.studies.tables --check       exit code 1 if one is stale; nothing is written
+    python -m src.studies.tables --list        the names of the tables
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, each on a line of its own.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+
+from src.files import ROOT, exit_code, say, write_text
+from src.studies.photo_benchmarks import OURS, PUBLISHED, SIGMAS, load_scores, mean_psnr
+from src.studies.records import Run, published_runs
+from src.studies.results import Results, spread, stated
+
+PAGES = (ROOT / "README.md", ROOT / "PROGRESS.md")
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def headline() -> pd.DataFrame:
+    """PSNR in dB: noisy, classical filters, DnCNN as published, and ours, on hands and on the field's photos."""
+    hands = {name: mean(run.filters["psnr"][name]["mean"] for run in _default_runs("sign_digits"))
+             for name in ("noisy", "nlm", "bm3d", "unet")}  # fmt: skip
+    scores, rows = load_scores(), {}
+    for label, key in {"noisy": "noisy", "NLM": "nlm", "BM3D": "bm3d", "ours": OURS}.items():
+        rows[label] = [hands["unet" if label == "ours" else key], *mean_psnr(scores, "CBSD68", key)]
+    rows["DnCNN (published)"] = [float("nan"), *PUBLISHED["CBSD68"]["DnCNN"]]
+    columns = ["hands, sigma 51", *(f"CBSD68, sigma {sigma}" for sigma in SIGMAS)]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).loc[
+        ["noisy", "NLM", "BM3D", "DnCNN (published)", "ours"]
+    ]
+    return table.map(lambda x: "" if pd.isna(x) else f"{x:.2f}").rename_axis("PSNR (dB)")
+
+
+def default_runs() -> pd.DataFrame:
+    """The default network after 100 epochs on both data sets, beside the classical filters: 01_denoise, three seeds."""
+    rows = {}
+    for data in ("finger_numbers", "sign_digits"):
+        runs = _default_runs(data)
+        psnr = {name: [run.filters["psnr"][name]["mean"] for run in runs] for name in ("noisy", "nlm", "bm3d", "unet")}
+        ssim = {name: [run.filters["ssim"][name]["mean"] for run in runs] for name in ("bm3d", "unet")}
+        row = {"noisy": psnr["noisy"], "NLM": psnr["nlm"], "BM3D": psnr["bm3d"]}
+        row |= {f"epoch {n}": [run.history[n - 1]["psnr"] for run in runs] for n in (1, 20, 100)}
+        row["over BM3D"] = [ours - bm3d for ours, bm3d in zip(psnr["unet"], psnr["bm3d"])]
+        cells = {name: stated(*spread(values)) for name, values in row.items()}
+        cells |= {"SSIM BM3D": stated(*spread(ssim["bm3d"]), 3), "SSIM": stated(*spread(ssim["unet"]), 3)}
+        rows[data] = cells
+    return pd.DataFrame(rows).T.rename_axis("data set")
+
+
+def _default_runs(data: str) -> list[Run]:
+    return [run for run in published_runs("01_denoise") if (run.data, run.case) == (data, "default")]
+
+
+def study_table(study: str, *columns) -> pd.DataFrame:
+    """A row for each case of a study that was run with three seeds on sign_digits: mean ± standard deviation."""
+    results = Results([run for run in published_runs(study) if run.data == "sign_digits"])
+    cases = [case for case in results.cases if len(results["sign_digits", case]) > 1]
+    return results.select(cases).table(list(columns)).rename_axis("case")
+
+
+def epochs() -> pd.DataFrame:
+    """PSNR and SSIM after 1 to 2000 epochs."""
+    return Results([r for r in published_runs("02_epochs") if r.case == "300 images"]).across_epochs(
+        "300 images", ["psnr", "ssim"]
+    )
+
+
+TABLES = {
+    "headline": headline,
+    "default-runs": default_runs,
+    "epochs": epochs,
+    "losses": lambda: study_table("03_losses", "psnr", "ssim", "ms_ssim", "colour"),
+    "architectures": lambda: study_table("04_architectures", "parameters", "psnr", "ssim"),
+    "noise": lambda: study_table("05_noise", "psnr", ("psnr", "clipped"), ("psnr", "doodles")),
+    "pitfalls": lambda: study_table("06_pitfalls", "psnr", ("psnr", "train")),
+}
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown; of two header rows the first is put before the second."""
+    names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in table.columns]
+    rows = [[table.index.name or "", *names], ["---"] + ["---:"] * len(names)]
+    rows += [[str(name), *map(str, cells)] for name, cells in zip(table.index, table.itertuples(index=False))]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def updated(text: str) -> str:
+    """A page with each of its tables made anew. Raises ValueError for a name that TABLES does not have."""
+
+    def replace(block: re.Match) -> str:
+        if block[2] not in TABLES:
+            raise ValueError(f"no table {block[2]!r}, expected one of {', '.join(TABLES)}; correct the page")
+        return block[1] + markdown(TABLES[block[2]]()) + block[3]
+
+    return BLOCK.sub(replace, text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m src.studies.tables", description="Tables from the records.")
+    parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="Markdown files; README.md and PROGRESS.md")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a table is stale")
+    parser.add_argument("--list", action="store_true", help="print the tables and their names")
+    arguments = parser.parse_args(argv)
+    return exit_code(lambda: _work(arguments))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        for name, make in TABLES.items():
+            say(f"{name}\n\n{markdown(make())}")
+        return 0
+    stale = 0
+    for page in arguments.pages:
+        before = page.read_text(encoding="utf-8")
+        after = updated(before)
+        if after != before:
+            stale += 1
+            say(f"{page.name}: {'stale; python -m src.studies.tables' if arguments.check else 'tables written'}")
+            if not arguments.check:
+                write_text(page, after)
+    return int(arguments.check and stale > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
