@@ -8,7 +8,7 @@ DRAWN  := data/finger_numbers/about.json
 TEST   := -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install run lab test test-slow notebooks lint
+.PHONY: help install run lab test test-slow notebooks tables lint
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-slow: $(VENV)/installed  ## run what takes longer: 200 kills, several proce
 
 notebooks: $(VENV)/installed $(DRAWN)  ## re-execute the committed notebooks in place
 	@$(BIN)/python -m src.run --in-place
+
+tables: $(VENV)/installed  ## write the tables of README.md and PROGRESS.md from the records
+	@$(BIN)/python -m src.studies.tables
 
 lint: $(VENV)/installed  ## check src, tests and notebooks with ruff
 	@$(BIN)/python -m ruff check src tests notebooks

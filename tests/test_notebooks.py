@@ -15,7 +15,7 @@ from src import run
 from src.files import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-STUDY = dict(seeds_shown=(0,), widths=(4, 8), epochs=2, crop=16)
+STUDY = dict(widths=(4, 8), epochs=2, crop_size=16)
 TINY = {
     "01_denoise": dict(size=32, crop_size=16, epochs=2, max_train=12, max_held_out=4),
     "02_epochs": STUDY | dict(snapshots=(1,), counts=(8, 4), lengths=(1, 2)),
