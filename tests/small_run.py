@@ -1,4 +1,4 @@
-"""A run so small that an epoch takes hundredths of a second, for the tests of training, checkpoints and fingerprints."""
+"""A run so small that an epoch takes hundredths of a second: for tests of training, checkpoints and fingerprints."""
 
 import numpy as np
 import torch

@@ -289,7 +289,7 @@ TIFFS = {  # an image, and what is read of it lying as it is stored
 TWELVE = DEEP[..., 1] >> 4
 FEW = {bits: (noise(channels=1, seed=2).astype(int) % 2**bits).astype(np.uint8) for bits in (1, 2, 4, 8)}
 FEW[8][2, 3] = 7
-HOLED = np.where((DEEP == DEEP[3, 4]).all(-1, keepdims=True), 65535, DEEP)
+HOLED = np.where((DEEP[3, 4] == DEEP).all(-1, keepdims=True), 65535, DEEP)
 
 FILES = [
     refused("png cut in half", "x.png", half(encoded(PHOTO)), "runcated"),
@@ -366,7 +366,7 @@ FILES = [
            png_by_hand(8, 8, 16, 2, DEEP.astype(">u2"), transparent_colour(DEEP[3, 4])), Gives(HOLED / 257, 1)),
     a_file("8-bit RGB png with a transparent colour", "x.png",
            png_by_hand(8, 8, 8, 2, RGB, transparent_colour(RGB[3, 4])),
-           Gives(np.where((RGB == RGB[3, 4]).all(-1, keepdims=True), 255, RGB))),
+           Gives(np.where((RGB[3, 4] == RGB).all(-1, keepdims=True), 255, RGB))),
     a_file("EXIF orientation 77, which is none", "x.png", encoded(RGB, exif=exif(77)), Gives(RGB)),
     a_file("jpg with damaged EXIF", "x.jpg", encoded(FLAT, "JPEG", exif=b"Exif\0\0garbage"), Gives(FLAT, 1)),
     a_file("animated webp: the first image", "x.webp", encoded(FRAMES[0], "WEBP", lossless=True, **PAGES), FIRST),
@@ -526,14 +526,16 @@ FOLDERS = [
     a_folder("no images among the files", {"a.txt": b"x", ".x.png": PNG}, FileNotFoundError, "holds no images"),
     a_folder("images at the top and in classes", SIX | {"top.png": PNG}, ValueError,
              "at its top and in class folders", "expected one or the other", "move"),
-    a_folder("two sizes", SIX | {"yi/2.png": PNG}, ValueError, "er/1.png is [3, 10, 12]", "yi/2.png is [3, 8, 8]", "size=128"),
+    a_folder("two sizes", SIX | {"yi/2.png": PNG}, ValueError, "er/1.png is [3, 10, 12]", "yi/2.png is [3, 8, 8]",
+        "size=128"),
     a_folder("two sizes, with size=", SIX | {"yi/2.png": PNG}, Gives(NAMES), size=8),
     a_folder("folder called x.png in a class", SIX | {"yi/x.png": None}, ValueError, "is not a file", "rename"),
     a_folder("folder called x.png at the top is a class", {"x.png/1.png": PNG}, Gives(("x.png/1.png",))),
     Row("pipe called x.png, which would wait for ever", pipe, names, ValueError, ("pipe.png is not a file", "rename")),
     a_folder("dead link", SIX | {"yi/dead.png": "nowhere.png"}, OSError, "dead.png cannot be read (No such file",
              "remove it"),
-    a_folder("link to itself", SIX | {"yi/me.png": "me.png"}, OSError, "me.png cannot be read (Too many levels", "remove"),
+    a_folder("link to itself", SIX | {"yi/me.png": "me.png"}, OSError, "me.png cannot be read (Too many levels",
+        "remove"),
     a_folder("folder that links to itself", {"loop": "loop"}, FileNotFoundError, "no folder ", "loop, expected",
              done=load, folder="photos/loop"),
     a_folder("links back to the folders above", SIX | {"loop": ".", "yi/loop": "../yi"}, Gives(NAMES)),
@@ -561,15 +563,20 @@ FOLDERS = [
     a_folder("damaged file with a line break in its name", {"a\nb.png": b"x"}, ValueError, r"a\nb.png cannot be"),
     Row("stdout that cannot show the folder's name", lambda place: write(place, {"../фото/x.png": PNG}), to_ascii_only,
         Gives(("x.png",))),
-    wrong_groups("misses an image", rows("er/1.png"), "misses er/1.png", "expected one row file,group an image", "correct that row"),
-    wrong_groups("names what is not there", rows() + "er/7.png,x\n", "names er/7.png, which is not there", "correct that row"),
+    wrong_groups("misses an image", rows("er/1.png"), "misses er/1.png", "expected one row file,group an image",
+        "correct that row"),
+    wrong_groups("names what is not there", rows() + "er/7.png,x\n", "names er/7.png, which is not there",
+        "correct that row"),
     wrong_groups("names an image twice", rows() + "er/1.png,b\n", "names er/1.png twice", "correct that row"),
-    wrong_groups("with a row of one column", rows("er/1.png") + "er/1.png\n", "has the row ['er/1.png']", "correct that row"),
+    wrong_groups("with a row of one column", rows("er/1.png") + "er/1.png\n", "has the row ['er/1.png']",
+        "correct that row"),
     wrong_groups("with a row of three", rows("er/1.png") + "er/1.png,a,b\n", "has the row ['er/1.png', 'a', 'b']"),
-    wrong_groups("with an empty group", rows("er/1.png") + "er/1.png,\n", "has the row ['er/1.png', '']", "correct that row"),
+    wrong_groups("with an empty group", rows("er/1.png") + "er/1.png,\n", "has the row ['er/1.png', '']",
+        "correct that row"),
     wrong_groups("with backslashes", rows().replace("/", "\\"), "misses er/1.png"),
     wrong_groups("without a header", b"er/1.png,a\n", "begins with ['er/1.png', 'a']", "expected one row file,group"),
-    wrong_groups("with semicolons", b"file;group\ner/1.png;a\n", "begins with ['file;group']", "expected one row file,group"),
+    wrong_groups("with semicolons", b"file;group\ner/1.png;a\n", "begins with ['file;group']",
+        "expected one row file,group"),
     wrong_groups("of a spreadsheet's UTF-16", ("file,group\n" + rows()).encode("utf-16"), "begins with", "file,group"),
     wrong_groups("empty", b"", "begins with []", "expected one row file,group"),
     a_folder("groups.csv with a quote that is never closed", SIX | {"groups.csv": b'file,group\n"' + b"x" * 200_000},
@@ -642,7 +649,8 @@ ARGUMENTS = [
     *(
         argument(f"split_images held_out={fraction!r}", lambda fraction=fraction: split_images(made("ab"), fraction),
                  "held_out must be a fraction between 0 and 1", f"got {fraction!r}", hint)
-        for fraction, hint in [(0, "0.2"), (1, "0.2"), (-0.1, "0.2"), (1.5, "0.2"), (20, "20 % is 0.2"), (float("nan"), "0.2"),
+        for fraction, hint in [(0, "0.2"), (1, "0.2"), (-0.1, "0.2"), (1.5, "0.2"), (20, "20 % is 0.2"),
+            (float("nan"), "0.2"),
                             ("x", "0.2"), (None, "0.2")]
     ),
     *(
@@ -669,21 +677,27 @@ ARGUMENTS = [
             torch.zeros(3, 1, 1, 1, dtype=torch.uint8), **{field: "ab"}), f"{field} must be one for each of 3", "got 2")
         for field in ("names", "labels", "groups")
     ),
-    argument("sigma=25", given(sigma=25), "sigma must be in [0, 1], the unit of the images, got 25; 8-bit levels need / 255"),
-    argument("sigma=-1", given(sigma=-1), "sigma must be in [0, 1], the unit of the images, got -1", "8-bit levels need / 255"),
-    argument("sigma=nan", given(sigma=float("nan")), "sigma must be in [0, 1], the unit of the images, got nan", "8-bit levels need / 255"),
-    argument("sigma=inf", given(sigma=float("inf")), "sigma must be in [0, 1], the unit of the images, got inf", "8-bit levels need / 255"),
+    argument("sigma=25", given(sigma=25),
+        "sigma must be in [0, 1], the unit of the images, got 25; 8-bit levels need / 255"),
+    argument("sigma=-1", given(sigma=-1), "sigma must be in [0, 1], the unit of the images, got -1",
+        "8-bit levels need / 255"),
+    argument("sigma=nan", given(sigma=float("nan")), "sigma must be in [0, 1], the unit of the images, got nan",
+        "8-bit levels need / 255"),
+    argument("sigma=inf", given(sigma=float("inf")), "sigma must be in [0, 1], the unit of the images, got inf",
+        "8-bit levels need / 255"),
     *(
         argument(f"sigma={sigma!r}", given(sigma=sigma), "sigma must be in [0, 1]", "got ", "8-bit levels")
         for sigma in ("x", None, torch.tensor([0.1, 0.3]))
     ),
     argument("sigma from 0.3 to 0.1", given(sigma=(0.3, 0.1)), "(lowest, highest), got (0.3, 0.1)", "try sigma="),
     *(
-        argument(f"noise seed={seed!r}", given(seed=seed), "seed must be a whole number at least 0", f"{seed!r}", "seed=0")
+        argument(f"noise seed={seed!r}", given(seed=seed), "seed must be a whole number at least 0", f"{seed!r}",
+            "seed=0")
         for seed in (-1, 1.5, "x", None)
     ),
     *(
-        argument(f"crop_size={crop!r}", given(crop_size=crop), "crop_size must be a whole number from 1 to 8", f"got {crop!r}",
+        argument(f"crop_size={crop!r}", given(crop_size=crop), "crop_size must be a whole number from 1 to 8",
+            f"got {crop!r}",
                  "try crop_size=8", "shorter side")
         for crop in (9, 0, -2, 2.5, "x", float("nan"))
     ),
@@ -711,8 +725,10 @@ ARGUMENTS = [
         for value, *words in [((),), ((8, 0), "whole number at least 1, got 0"), ((8.5,), "got 8.5"), ("64", "got '6'")]
     ),
     argument("UNet seed", lambda: UNet(seed="x"), "seed must be a whole number", "'x'"),
-    argument("UNet of one image", lambda: UNet(**SMALL)(X[0]), "takes float32 [B, 3, H, W] in [0, 1], got torch.float32 [3, 16, 16]", "image[None]"),
-    argument("UNet of one channel", lambda: UNet(**SMALL)(X[:, :1]), "takes float32 [B, 3, H, W] in [0, 1], got torch.float32 [1, 1, 16, 16]"),
+    argument("UNet of one image", lambda: UNet(**SMALL)(X[0]),
+        "takes float32 [B, 3, H, W] in [0, 1], got torch.float32 [3, 16, 16]", "image[None]"),
+    argument("UNet of one channel", lambda: UNet(**SMALL)(X[:, :1]),
+        "takes float32 [B, 3, H, W] in [0, 1], got torch.float32 [1, 1, 16, 16]"),
     argument("UNet of 8 bits", lambda: UNet(**SMALL)((X * 255).byte()), "takes float32", "uint8", "x / 255"),
     argument("UNet of float64", lambda: UNet(**SMALL)(X.double()), "takes float32", "got torch.float64"),
     argument("UNet of no pixels", lambda: UNet(**SMALL)(X[:, :, :0]), "[1, 3, 0, 16]"),
@@ -805,7 +821,16 @@ def outside(id, member):
 
 def run_as_a_command(place):
     """As a process of its own, whose stderr is all that the user sees."""
-    command = [sys.executable, "-m", "src.datasets", "sign_digits", "--from", place / "a.zip", "--to", place / "to" / "x"]
+    command = [
+        sys.executable,
+        "-m",
+        "src.datasets",
+        "sign_digits",
+        "--from",
+        place / "a.zip",
+        "--to",
+        place / "to" / "x",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
@@ -865,7 +890,8 @@ ARCHIVES = [
         "sign_digits", "--from", place / "photos", "--to", place / "x"), EXIT_1, ("no photos of 0, 1", "ten folders")),
     Row("--to a folder of the user's", *into("."), EXIT_1, ("exists but is not a complete", "move it away", "--to")),
     Row("--to a file", *into("file"), EXIT_1, ("file exists but is not a complete", "move it away")),
-    Row("--to below a file", *into("file/x/y"), EXIT_1, ("cannot write ", "file/x/y (Not a directory)", "name another place")),
+    Row("--to below a file", *into("file/x/y"), EXIT_1, ("cannot write ", "file/x/y (Not a directory)",
+        "name another place")),
     Row("zip not readable", into("x")[0], lambda place: as_nobody(0, "../a.zip", unpack_elsewhere)(place), EXIT_1,
         ("a.zip cannot be read (Permission denied)", "--from FILE")),
     Row("a process of its own", archive("", b"x").given, run_as_a_command, EXIT_1, (SOUND, "--from FILE")),
@@ -1087,11 +1113,13 @@ CHECKPOINTS = [
     a_state("weights alone, of another program", saved_as(lambda saved: saved["model"]), OURS, DELETE),
     a_state("a tensor", saved_as(lambda saved: torch.zeros(3)), OURS, DELETE),
     *(
-        a_state(f"{name} missing", saved_as(lambda saved, name=name: {n: saved[n] for n in saved if n != name}), OURS, DELETE)
+        a_state(f"{name} missing", saved_as(lambda saved, name=name: {n: saved[n] for n in saved if n != name}), OURS,
+            DELETE)
         for name in ("fingerprint", "ema_model", "history", "model", "optimizers", "environments", "test_set", "step")
     ),
     a_state("whole network pickled", saved_as(lambda saved: UNet(3, (4, 8))), OURS, "(Weights only load failed)"),
-    Row("state: malicious pickle", a_run(state=saved_as(lambda saved: saved | {"fingerprint": Evil()})), in_place(training),
+    Row("state: malicious pickle", a_run(state=saved_as(lambda saved: saved | {"fingerprint": Evil()})),
+        in_place(training),
         ValueError, (OURS, "(Weights only load failed)", DELETE)),
     Row("state: damaged, and the epoch before it too", a_run(2, state=half, state_before=half), training, ValueError,
         (OURS, DELETE)),
@@ -1103,7 +1131,8 @@ CHECKPOINTS = [
             "config.beta2 is None, not 0.95", NAME),
     a_state("of code with another setting", with_fingerprint(lambda it: it["config"].update(dropout=0.1)),
             "config.dropout is 0.1, not None", NAME),
-    Row("state: of more epochs than asked for", a_run(2), lambda place: training(place, epochs=1), Gives(first_epochs(1))),
+    Row("state: of more epochs than asked for", a_run(2), lambda place: training(place, epochs=1),
+        Gives(first_epochs(1))),
     Row("state: of more epochs, and of those asked for no weights", a_run(4), lambda place: training(place, epochs=3),
         ValueError, ("holds 4 epochs, 3 were asked for", "[1, 2, 4]", NAME)),
     Row("state: a folder of that name", files({"../run/lock": b"", "../run/state.pt": None}), training,
@@ -1126,7 +1155,8 @@ CHECKPOINTS = [
         a_run(2)(place), (place / "run/state.pt.part").write_bytes(b"x")), goes_on, Gives(first_epochs(3))),
     Row("run while another process trains it", a_run(), while_another_trains, BlockingIOError,
         ("another process is training", "wait for it, or name another run")),
-    Row("run without a name", nothing, lambda place: training(place, run=""), ValueError, ("run must be a name such as", "got ''")),
+    Row("run without a name", nothing, lambda place: training(place, run=""), ValueError,
+        ("run must be a name such as", "got ''")),
     Row("run below a file", files({"x.png": PNG}), lambda place: training(place, run="photos/x.png/run"), OSError,
         ("Not a directory", *ROOM)),
     Row("run on a full disk", nothing, on_disk(small_disk, 16), OSError, ("No space left", *ROOM)),
@@ -1137,8 +1167,10 @@ CHECKPOINTS = [
         ("Permission denied", *ROOM)),
     Row("batch larger than the set", nothing, lambda place: training(place, batch_size=5), ValueError,
         ("batch_size 5 exceeds the 4 training images", "try batch_size=4")),
-    Row("epochs 0", nothing, lambda place: training(place, epochs=0), ValueError, ("epochs must be", "at least 1, got 0")),
-    Row("rate of another unit", nothing, lambda place: training(place, lr=2), ValueError, ("lr must be between 0 and 1, got 2",)),
+    Row("epochs 0", nothing, lambda place: training(place, epochs=0), ValueError, ("epochs must be",
+        "at least 1, got 0")),
+    Row("rate of another unit", nothing, lambda place: training(place, lr=2), ValueError,
+        ("lr must be between 0 and 1, got 2",)),
     Row("optimizer unknown", nothing, lambda place: training(place, optimizer="sgd"), ValueError,
         ("optimizer must be one of ('muon', 'adam')", "got 'sgd'")),
     Row("snapshot that was not kept", a_run(), lambda place: load_snapshot(place / "run", 7), FileNotFoundError,

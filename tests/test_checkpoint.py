@@ -65,7 +65,10 @@ def test_a_record_that_a_kill_left_behind_is_caught_up(tmp_path):
 
 
 def test_a_second_process_is_refused_until_the_first_is_done(tmp_path):
-    with locked(tmp_path / "run"), pytest.raises(BlockingIOError, match="^another process is training .*; wait for it"):
+    with (
+        locked(tmp_path / "run"),
+        pytest.raises(BlockingIOError, match=r"^another process is training .*; wait for it"),
+    ):
         fit(*small(), run=tmp_path / "run")
     assert len(fit(*small(), run=tmp_path / "run")) == 2
 
@@ -146,7 +149,7 @@ def test_a_published_network_is_loaded_and_checked(tmp_path):
     (folder / "record.json").write_text(json.dumps(record | {"sha256": hashlib.sha256(content).hexdigest()}))
     assert same(load(folder).cpu(), model)
     (folder / "weights.pt").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ValueError, match="weights.pt does not have the sha256 of its record.json"):
+    with pytest.raises(ValueError, match=r"weights.pt does not have the sha256 of its record.json"):
         load(folder)
 
 
@@ -170,7 +173,9 @@ def test_a_record_that_names_no_network_of_ours_is_one_line(tmp_path, record, wo
 
 
 def test_a_run_that_is_not_there_is_named():
-    with pytest.raises(FileNotFoundError, match=r"^no run in .*no_such_run, expected record.json and weights; check the"):
+    with pytest.raises(
+        FileNotFoundError, match=r"^no run in .*no_such_run, expected record.json and weights; check the"
+    ):
         load("no_such_run")
     with pytest.raises(FileNotFoundError, match=r"^no weights of epoch 3 in .*; ask for one of \[\]"):
         load_snapshot("no_such_run", 3)

@@ -65,7 +65,7 @@ def test_an_untrained_network_only_clamps(scores):
 
 def test_the_table_has_each_method_with_its_mean_the_best_last(scores):
     table = scores.table()
-    assert list(table.index)[0] == "noisy" and list(table.index) == sorted(scores.psnr, key=lambda n: scores.psnr[n].mean())
+    assert table.index[0] == "noisy" and list(table.index) == sorted(scores.psnr, key=lambda n: scores.psnr[n].mean())
     for name, value in scores.psnr.items():
         expected = [float(x) for x in (value.mean(), value.std(correction=0), scores.ssim[name].mean())]
         assert table.loc[name].tolist() == pytest.approx(expected, abs=6e-4)

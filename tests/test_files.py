@@ -25,7 +25,7 @@ def test_what_is_no_whole_number_in_range_is_named_with_the_fix(value):
     with pytest.raises(ValueError) as caught:
         whole_number("count", value, 0, 9)
     assert str(caught.value) == f"count must be a whole number from 0 to 9, got {value!r}; try count=0"
-    with pytest.raises(ValueError, match="at least 12, got .*; drop it"):
+    with pytest.raises(ValueError, match=r"at least 12, got .*; drop it"):
         whole_number("count", value, 12, fix="drop it")
 
 
@@ -94,7 +94,9 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(OSError, match=r"^cannot write .*x \(Permission denied\); what was there is kept\. Make it writ"):
+    with pytest.raises(
+        OSError, match=r"^cannot write .*x \(Permission denied\); what was there is kept\. Make it writ"
+    ):
         write_text(tmp_path / "x", "")
 
 
@@ -169,7 +171,9 @@ def test_a_broken_pipe_is_no_traceback():
         "    print('y' * 10**6)\n"
         "sys.exit(exit_code(work))"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.read(10)
     process.stdout.close()
     error = process.stderr.read().decode()

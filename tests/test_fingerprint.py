@@ -26,7 +26,7 @@ from src.unet import UNet
 
 
 def test_each_of_these_alone_changes_the_fingerprint():
-    model, train_set, test_set, config = small()
+    model, train_set, _, config = small()
     base = run_fingerprint(model, train_set, config)
     assert json.loads(json.dumps(base)) == base and base["network"]["class"] == "src.unet.UNet"
     images = train_set.images
@@ -104,7 +104,11 @@ def test_a_run_evaluated_for_the_first_time_gets_its_figures(tmp_path):
 
 def test_differences_name_each_field():
     a, b = dict(network=dict(widths=[4, 8], seed=0), version=1), dict(network=dict(widths=[4, 6], seed=0), start="x")
-    assert differences(a, b) == ["network.widths is [4, 8], not [4, 6]", "version is 1, not None", "start is None, not x"]
+    assert differences(a, b) == [
+        "network.widths is [4, 8], not [4, 6]",
+        "version is 1, not None",
+        "start is None, not x",
+    ]
     assert differences(a, a) == []
 
 
@@ -151,7 +155,8 @@ NETWORKS = {
         for c in (0.1, 0.2)
     ],
     "a static method": [
-        OWN + f"return noisy - self.scaled(self.body(noisy))\n    @staticmethod\n    def scaled(x):\n        return {c} * x"
+        OWN + f"return noisy - self.scaled(self.body(noisy))\n"
+        f"    @staticmethod\n    def scaled(x):\n        return {c} * x"
         for c in (0.1, 0.2)
     ],
     "a property": [
@@ -159,11 +164,13 @@ NETWORKS = {
         for c in (0.1, 0.2)
     ],
     "an attribute of the class": [
-        f"class Own(Net):\n    scale = {c}\n    def forward(self, noisy):\n        return noisy - self.scale * self.body(noisy)"
+        f"class Own(Net):\n    scale = {c}\n    def forward(self, noisy):\n"
+        "        return noisy - self.scale * self.body(noisy)"
         for c in (0.1, 0.2)
     ],
     "a default": [
-        f"class Own(Net):\n    def forward(self, noisy, c={c}):\n        return noisy - c * self.body(noisy)" for c in (1, 2)
+        f"class Own(Net):\n    def forward(self, noisy, c={c}):\n        return noisy - c * self.body(noisy)"
+        for c in (1, 2)
     ],
     "an attribute": [
         f"class Own(Net):\n    def __init__(self):\n        super().__init__({c})\n"
@@ -176,7 +183,8 @@ NETWORKS = {
         for c in (0.1, 0.2)
     ],
     "the initial weights": [
-        f"class Own(Net):\n    def __init__(self):\n        super().__init__()\n        nn.init.constant_(self.body.bias, {c})"
+        f"class Own(Net):\n    def __init__(self):\n        super().__init__()\n"
+        f"        nn.init.constant_(self.body.bias, {c})"
         for c in (0.1, 0.2)
     ],
 }  # fmt: skip
@@ -231,7 +239,8 @@ def test_the_same_in_another_process():
     program = (
         "import sys; sys.path.insert(0, 'tests'); import json, test_fingerprint as t\n"
         "from src.files.fingerprint import *\n"
-        "print(json.dumps([network_fingerprint(t.Net()), network_fingerprint(t.made(t.NETWORKS['a global of forward'][0])),"
+        "print(json.dumps([network_fingerprint(t.Net()),"
+        " network_fingerprint(t.made(t.NETWORKS['a global of forward'][0])),"
         " loss_fingerprint(t.own_loss), loss_fingerprint(nn.HuberLoss(delta=0.1))]))"
     ).replace("import *", "import *\nfrom torch import nn")
     here = [network_fingerprint(Net()), network_fingerprint(made(NETWORKS["a global of forward"][0])),
@@ -256,7 +265,9 @@ class Opaque:
 def test_what_cannot_be_told_from_another_is_refused_in_one_line():
     for refused in (lambda: network_fingerprint(Net(gain=Opaque())), lambda: loss_fingerprint(Opaque()),
                     lambda: loss_fingerprint(partial(own_loss, Opaque()))):  # fmt: skip
-        with pytest.raises(ValueError, match="^Opaque decides a run's weights and cannot be told from another") as caught:
+        with pytest.raises(
+            ValueError, match=r"^Opaque decides a run's weights and cannot be told from another"
+        ) as caught:
             refused()
         assert "\n" not in str(caught.value)
 
@@ -266,14 +277,14 @@ def test_two_networks_that_differ_in_forward_do_not_share_a_run(tmp_path):
     _, *rest = small()
     first, second = (made(source) for source in NETWORKS["forward"])
     fit(first, *rest, run=tmp_path / "run")
-    with pytest.raises(ValueError, match="holds a run that differs: network.code is .*name another run"):
+    with pytest.raises(ValueError, match=r"holds a run that differs: network.code is .*name another run"):
         fit(second, *rest, run=tmp_path / "run")
     again = made(NETWORKS["forward"][0])
     assert len(fit(again, *rest, run=tmp_path / "run")) == 2 and same(again, first)
 
 
 def test_a_trained_network_of_ones_own_is_still_the_one_it_was(tmp_path):
-    """The fit cell executed again finds its run; under another name it starts from the weights the fingerprint names."""
+    """The fit cell executed again finds its run; under another name it starts from the weights of its fingerprint."""
     _, *rest = small()
     model = made(NETWORKS["forward"][0])
     before = network_fingerprint(model)
@@ -337,15 +348,17 @@ def test_losses_that_differ_in_one_thing_are_told_apart(what):
 def test_two_lambdas_do_not_share_a_run(tmp_path):
     a, b = LOSSES["lambdas"]
     fit(*small(loss=a), run=tmp_path / "run")
-    with pytest.raises(ValueError, match="holds a run that differs: config.loss.code is .*name another run"):
+    with pytest.raises(ValueError, match=r"holds a run that differs: config.loss.code is .*name another run"):
         fit(*small(loss=b), run=tmp_path / "run")
-    with pytest.raises(ValueError, match="config.loss"):
+    with pytest.raises(ValueError, match=r"config.loss"):
         fit(*small(), run=tmp_path / "run")
     again = types.FunctionType(a.__code__.replace(co_firstlineno=1), {}, "<lambda>")  # the cell executed once more
     assert len(fit(*small(loss=again), run=tmp_path / "run")) == 2
 
 
-@pytest.mark.parametrize("loss", [partial(own_loss, weight=0.5), nn.L1Loss(), Weighted(2), lambda a, b: (a - b).abs().mean()])
+@pytest.mark.parametrize(
+    "loss", [partial(own_loss, weight=0.5), nn.L1Loss(), Weighted(2), lambda a, b: (a - b).abs().mean()]
+)
 def test_losses_of_every_kind_train(loss, tmp_path):
     history = fit(*small(loss=loss), run=tmp_path / "run")
     assert all(record["train_loss"] > 0 for record in history)
@@ -353,18 +366,20 @@ def test_losses_of_every_kind_train(loss, tmp_path):
 
 def test_a_loss_that_is_none_is_refused():
     for wrong in (None, 3, {}, [F.l1_loss]):
-        with pytest.raises(ValueError, match="^loss must be one of mse, l1"):
+        with pytest.raises(ValueError, match=r"^loss must be one of mse, l1"):
             TrainConfig(loss=wrong)
 
 
 # ---- names of runs ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("run", ["", " ", ".", "..", "../x", "a/../../b", "./", "checkpoints", "checkpoints/", "checkpoints/.."])
+@pytest.mark.parametrize(
+    "run", ["", " ", ".", "..", "../x", "a/../../b", "./", "checkpoints", "checkpoints/", "checkpoints/.."]
+)
 def test_a_name_that_is_no_folder_of_its_own_is_refused(run):
-    with pytest.raises(ValueError, match='^run must be a name such as "denoise" or an absolute path, got'):
+    with pytest.raises(ValueError, match=r'^run must be a name such as "denoise" or an absolute path, got'):
         run_folder(run)
-    with pytest.raises(ValueError, match="^run must be"):
+    with pytest.raises(ValueError, match=r"^run must be"):
         fit(*small(), run=run)
 
 

@@ -84,7 +84,9 @@ def test_a_step_that_is_not_finite_is_not_taken_and_is_counted(network):
 def test_too_many_such_steps_in_a_row_end_the_training():
     model, train_set, test_set, config = small(epochs=9, batch_size=1)
     spoil(train_set, 19, 21, 22, 23)  # the third epoch begins with the 17th call
-    with pytest.raises(FloatingPointError, match=rf"gradient of epoch 3 was not finite {PATIENCE} times in a row.*Lower"):
+    with pytest.raises(
+        FloatingPointError, match=rf"gradient of epoch 3 was not finite {PATIENCE} times in a row.*Lower"
+    ):
         list(training_loop(model, train_set, test_set, config))
 
 
@@ -94,7 +96,7 @@ def test_the_count_of_such_steps_goes_on_in_the_next_epoch_and_in_another_proces
     spoil(train_set, 15, 16, 17)
     state = TrainState.new(model, config, train_set.shape)
     records = []
-    with pytest.raises(FloatingPointError, match="epoch 3|epoch 2"):
+    with pytest.raises(FloatingPointError, match=r"epoch 3|epoch 2"):
         for record in training_loop(model, train_set, test_set, config, state):
             records.append(record)
             if record["epoch"] == 2:
@@ -188,7 +190,7 @@ def test_each_module_gets_its_own_mode_back():
         assert not any(module.training for module in model.modules())
     assert model.training and model.body.training and not model.body[1].training
     with pytest.raises(ZeroDivisionError), evaluation_mode(model):
-        1 / 0
+        _ = 1 / 0
     assert model.training and not model.body[1].training
 
 

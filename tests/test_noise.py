@@ -8,8 +8,8 @@ import torch
 from scipy.stats import kstest
 from torch.utils.data import DataLoader, Dataset
 
-from src.images import ImageSet
 from src.files import number
+from src.images import ImageSet
 from src.noise import GaussianNoiseDataset, check_sigma
 
 
@@ -28,9 +28,7 @@ def all_pairs(pairs, batch, workers=0, order=None):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
-@pytest.mark.parametrize(
-    "extra", [dict(), dict(crop_size=9, augment=True), dict(clip=True, augment=True)]
-)
+@pytest.mark.parametrize("extra", [dict(), dict(crop_size=9, augment=True), dict(clip=True, augment=True)])
 def test_equal_for_every_batch_size_order_and_worker_count(extra):
     pairs = GaussianNoiseDataset(images(), sigma=0.2, seed=3, **extra)
     pairs.set_epoch(5)
@@ -172,7 +170,7 @@ def test_the_pairs_of_published_runs_are_drawn_as_ever():
 
 def test_nan_is_no_sigma():
     for wrong in (float("nan"), torch.tensor(float("nan")), (0.1, float("nan")), torch.tensor([0.1, 0.2])):
-        with pytest.raises(ValueError, match="^sigma must be"):
+        with pytest.raises(ValueError, match=r"^sigma must be"):
             GaussianNoiseDataset(images(), sigma=wrong)
     assert check_sigma(torch.tensor(0.25)) == 0.25 and check_sigma([0, 1]) == (0.0, 1.0)
 

@@ -80,7 +80,9 @@ def test_equal_images_have_100_db(columns):
     dict(noisy=torch.rand(5, 3, 24, 24)), dict(noisy=torch.rand(3, 24, 32)), dict(noisy=torch.rand(4, 3, 24, 32)),
 ])  # fmt: skip
 def test_columns_of_other_shapes_are_named(columns, change):
-    with pytest.raises(ValueError, match=r"^columns must be 'clean' and others of one shape \[N, C, H, W\], got \{") as caught:
+    with pytest.raises(
+        ValueError, match=r"^columns must be 'clean' and others of one shape \[N, C, H, W\], got \{"
+    ) as caught:
         show_grid(columns | change)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="'truth'"):
@@ -92,7 +94,14 @@ def test_columns_of_other_shapes_are_named(columns, change):
 def test_a_users_text_starts_no_formula_and_warns_of_no_glyph(columns):
     """File and class names hold dollars, line breaks and other scripts; pytest turns a warning into an error."""
     names = ["cost $5 and $6", "a\nb", "一二 hand", "café", r"\frac", "$\\undefined{"]
-    assert [plain(name) for name in names] == [r"cost \$5 and \$6", r"a\nb", "?? hand", "café", r"\frac", r"\$\undefined{"]
+    assert [plain(name) for name in names] == [
+        r"cost \$5 and \$6",
+        r"a\nb",
+        "?? hand",
+        "café",
+        r"\frac",
+        r"\$\undefined{",
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in names:
@@ -107,4 +116,6 @@ def test_no_label_leaves_the_figure(columns):
     for axis in figure.axes:
         for text in (axis.title, axis.xaxis.label):
             box = text.get_window_extent()
-            assert not text.get_text() or (box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1)
+            assert not text.get_text() or (
+                box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
+            )

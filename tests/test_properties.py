@@ -104,7 +104,7 @@ def test_any_split_into_batches_gives_the_same_pairs(
 @LAWS
 @given(st.floats(0.001, 1), SEED, st.integers(0, 10**6))
 def test_the_noise_has_the_standard_deviation_and_the_mean_asked_for(sigma, seed, epoch):
-    """Of n normal draws the standard deviation has the relative error 1/sqrt(2n), the mean sigma/sqrt(n): six of each."""
+    """Of n normal draws the standard deviation is off by 1/sqrt(2n) of it, the mean by sigma/sqrt(n): six of each."""
     pairs = GaussianNoiseDataset(image_set(1, 4, 3, 32, 32), sigma, seed)
     pairs.set_epoch(epoch)
     noisy, clean = pairs.batch(range(4))
@@ -184,7 +184,9 @@ def test_a_split_keeps_groups_apart_whatever_their_order(data, cells, within_lab
     labels_of = {}
     for group, label in zip(images.groups, images.labels):
         labels_of.setdefault(group, set()).add(label)
-    if any(len(labels) > 1 for labels in labels_of.values()):  # split as a whole: as near to the fraction as groups allow
+    if any(
+        len(labels) > 1 for labels in labels_of.values()
+    ):  # split as a whole: as near to the fraction as groups allow
         largest = max(map(images.groups.count, labels_of))
         assert abs(len(held_out) - fraction * len(images)) <= largest
     else:  # split label by label: those of two groups or more are on both sides
@@ -212,9 +214,7 @@ def test_a_sample_takes_what_was_asked_for_evenly(cells, count, seed):
 @FEW
 @given(st.integers(1, 30), st.integers(1, 30), st.none() | st.integers(1, 40), st.sampled_from([1, 3]),
        st.integers(1, 3), st.sampled_from(["png", "jpg", "bmp", "webp"]))  # fmt: skip
-def test_images_of_any_size_load_in_the_shape_asked_for(
-    tmp_path_factory, height, width, size, channels, count, kind
-):
+def test_images_of_any_size_load_in_the_shape_asked_for(tmp_path_factory, height, width, size, channels, count, kind):
     folder = tmp_path_factory.mktemp("any")
     level = np.full((height, width, 3), 200, np.uint8)
     for number in range(count):

@@ -59,7 +59,9 @@ def bits_are_the_same_here():
 
 # ---- the default data set ---------------------------------------------------------------------
 
-NAMES = [f"{label}/scene{scene:02d}_{shot}.png" for label in sorted(CLASSES) for scene in range(10) for shot in range(3)]
+NAMES = [
+    f"{label}/scene{scene:02d}_{shot}.png" for label in sorted(CLASSES) for scene in range(10) for shot in range(3)
+]
 
 
 def split_of_names():
@@ -145,7 +147,9 @@ def test_a_short_run_ends_with_the_same_weights(first_sixteen, name):
     if bits_are_the_same_here():
         assert weights_sha256(model).startswith(expected)
     assert [record["train_mse"] for record in history] == pytest.approx(errors, rel=1e-4)
-    assert sum(float(value.double().abs().sum()) for value in model.state_dict().values()) == pytest.approx(size, rel=1e-4)
+    assert sum(float(value.double().abs().sum()) for value in model.state_dict().values()) == pytest.approx(
+        size, rel=1e-4
+    )
 
 
 NETWORKS = [  # network, sha256 of its initial weights, sum of its output once these were moved

@@ -40,7 +40,7 @@ def test_the_parameters_are_those_counted_by_hand():
     widths, steps = [24, 48, 96, 128], [(24, 48), (48, 96), (96, 128)]
     head_and_tail = convolution(3, 24) + convolution(24, 3)
     down_and_up = sum(convolution(a, b, 2) + convolution(b, a, 2) for a, b in steps)
-    encoder = sum(2 * convolution(width, width) for width in widths[1:])  # the finest level has no block on the way down
+    encoder = sum(2 * convolution(width, width) for width in widths[1:])  # none at the finest
     decoder = sum(2 * convolution(width, width) for width in widths[:-1])
     assert sum(p.numel() for p in UNet().parameters()) == head_and_tail + down_and_up + encoder + decoder
 
@@ -59,7 +59,7 @@ def test_seed_decides_the_weights_and_the_global_generator_is_left_alone():
 
 def test_a_seed_beyond_64_bits_is_refused_in_one_line():
     assert UNet(widths=(4,), seed=2**64 - 1).config["seed"] == 2**64 - 1
-    with pytest.raises(ValueError, match="^seed must be a whole number from 0 to .*, got 118"):
+    with pytest.raises(ValueError, match=r"^seed must be a whole number from 0 to .*, got 118"):
         UNet(widths=(4,), seed=2**70)
 
 
