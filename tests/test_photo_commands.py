@@ -480,7 +480,7 @@ def test_the_box_is_drawn_where_it_will_be_seen(scenes, hands):
     assert abs(columns[0] - (224 - y - h)) <= 2 and abs(columns[-1] - (223 - y)) <= 2
 
 
-def test_exactly_what_was_left_in_is_hidden(scenes, capsys):
+def test_exactly_what_was_left_in_is_hidden(scenes, capsys, hands):
     """An object that was deleted stays visible, a box that was added is hidden, and no network is asked."""
     assert blur_out_main([str(scenes / "in"), str(scenes / "check"), "--dry-run"]) == 0
     path = scenes / "check/found.json"
@@ -498,10 +498,8 @@ def test_exactly_what_was_left_in_is_hidden(scenes, capsys):
     assert changed[20:60, 10:60].mean() > 0.8  # some pixels have the mean of their block
     changed[20:60, 10:60] = False
     assert not changed.any()
-    assert blur_out_main([str(scenes / "in/rooms/a.png"), str(scenes / "direct.png")]) == 0
-    np.testing.assert_array_equal(
-        read_photo(scenes / "direct.png").pixels, read_photo(scenes / "out/rooms/a.png").pixels
-    )
+    before, after = (read_photo(scenes / place / "rooms/a.png").pixels for place in ("in", "out"))
+    assert (before != after).any(axis=0)[hands[0, 3] > 127].mean() > 0.97
 
 
 @pytest.mark.parametrize(

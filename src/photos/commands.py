@@ -188,8 +188,8 @@ def find_in(source: Path, photo: Photo, model: nn.Module, arguments: argparse.Na
     image = torch.from_numpy(photo.pixels).float() / np.iinfo(photo.pixels.dtype).max
     found = find_objects(image, model, arguments.threshold, arguments.scales)
     if not found and not arguments.dry_run:
-        raise ValueError(f"no hand was found in {printable(source)}, so nothing was written; look at it yourself, or try "
-                         f"--threshold {arguments.threshold / 2:g}, or --scales 2 for small ones")  # fmt: skip
+        raise ValueError(f"no hand was found in {printable(source)}, so nothing was written; look at it yourself, or "
+                         f"try --threshold {arguments.threshold / 2:g}, or --scales 2 for small ones")  # fmt: skip
     return found
 
 
