@@ -70,8 +70,8 @@ def camera_stages(scenes: Tensor, shot: float = 2e-3, seed: int = 0) -> dict[str
         rng = np.random.default_rng([seed, index])
         # read noise for this shot noise: Brooks and others 2019
         camera = replace(Camera.drawn(rng), shot=shot, read=math.exp(2.18 * math.log(shot) + 1.2))
-        for step, pair in stages(blurred(scene, 0.8), camera, rng).items():  # by the lens
-            found.setdefault(step, []).append(pair)
+        for step, (noisy, clean) in stages(blurred(scene, 0.8), camera, rng).items():  # blurred by the lens
+            found.setdefault(step, []).append((noisy, clean.clamp(0, 1)))
     return {step: tuple(torch.stack(part) for part in zip(*pairs)) for step, pairs in found.items()}
 
 
