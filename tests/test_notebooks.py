@@ -118,8 +118,8 @@ def test_a_notebook_alone_fetches_the_project(tmp_path, monkeypatch):
         GIT_CONFIG_VALUE_0=address, PIP_NO_DEPS="1", PIP_TARGET=str(tmp_path / "packages"), PIP_NO_BUILD_ISOLATION="0",
         PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     )  # fmt: skip
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | settings
+    monkeypatch.setattr(run, "kernel_environment", lambda folder: environment)
     last = "from src.files import ROOT\nprint(ROOT)\nprint(len(list(ROOT.glob('data/finger_numbers/*/*.png'))))"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (cell, last)])
     nbformat.write(notebook, tmp_path / "alone.ipynb")
