@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from src.fingerprint import network_fingerprint
 
 from src.config import TrainConfig
+from src.files.fingerprint import network_fingerprint
 from src.loop import training_loop
 from src.networks import (
     Autoencoder,
