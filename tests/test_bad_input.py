@@ -1170,7 +1170,7 @@ CHECKPOINTS = [
     Row("epochs 0", nothing, lambda place: training(place, epochs=0), ValueError, ("epochs must be",
         "at least 1, got 0")),
     Row("rate of another unit", nothing, lambda place: training(place, lr=2), ValueError,
-        ("lr must be between 0 and 1, got 2",)),
+        ("lr must lie in (0, 1), got 2",)),
     Row("optimizer unknown", nothing, lambda place: training(place, optimizer="sgd"), ValueError,
         ("optimizer must be one of ('muon', 'adam')", "got 'sgd'")),
     Row("snapshot that was not kept", a_run(), lambda place: load_snapshot(place / "run", 7), FileNotFoundError,
