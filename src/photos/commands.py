@@ -8,6 +8,7 @@ python -m src.photos blur-out photos/ hidden/ --from check/found.json
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -82,7 +83,7 @@ def denoise_files(arguments: argparse.Namespace) -> int:
         check_target(target, photo)
         kind, level, reason = noise_of(photo, arguments.noise, arguments.level)
         noisy = torch.from_numpy(photo.pixels)
-        denoised = denoise(noisy, network(kind), noise=kind, level=level, **options)
+        denoised = denoise(noisy, network(kind), noise=kind, level=level, progress=on_a_terminal(), **options)
         write_photo(target, replace(photo, pixels=denoised.numpy()), check)
         removed = removed_noise(noisy, denoised)
         if kind == "gaussian" and arguments.noise == "auto":
@@ -91,6 +92,13 @@ def denoise_files(arguments: argparse.Namespace) -> int:
         return f"{reason}: removed {removed:.1f} of 255"
 
     return each(arguments.inputs, arguments.output, arguments.overwrite, work)
+
+
+def on_a_terminal() -> bool:
+    try:
+        return sys.stdout.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
 
 
 def noise_of(photo: Photo, noise: str, level: float | None) -> tuple[str, float | None, str]:

@@ -10,6 +10,7 @@ drawn images alone. `python -m src.photos denoise` is the command for files.
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -147,14 +148,19 @@ def choose_pass(
     if noise == "gaussian" or isinstance(model, LevelUNet):
         return lambda noisy, place: network(model, noisy, channel)
     amplitude = USUAL_LEVEL if level is None else level
-    field = np.random.default_rng(0).standard_normal((3, NOISE_PERIOD, NOISE_PERIOD), dtype=np.float32)
 
     def two_passes(noisy: Tensor, place: tuple[slice, slice]) -> Tensor:
         rows, columns = (np.arange(part.start, part.stop) % NOISE_PERIOD for part in place)
-        added = amplitude * torch.from_numpy(field[: noisy.shape[1], rows[:, None], columns])
+        added = amplitude * torch.from_numpy(noise_field()[: noisy.shape[1], rows[:, None], columns])
         return network(model, noisy + added, channel).add_(network(model, noisy - added, channel)).div_(2)
 
     return two_passes
+
+
+@cache
+def noise_field() -> np.ndarray:
+    """float32 [3, NOISE_PERIOD, NOISE_PERIOD] of standard deviation 1, the same in every process."""
+    return np.random.default_rng(0).standard_normal((3, NOISE_PERIOD, NOISE_PERIOD), dtype=np.float32)
 
 
 def denoise_tiles(images: Tensor, run: Pass, tiles: list[tuple], progress: bool) -> tuple[Tensor, Tensor]:

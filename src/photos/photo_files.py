@@ -5,6 +5,7 @@ and the colour chunks of PNG.
 """
 
 import io
+import logging
 import mmap
 import os
 import stat
@@ -22,6 +23,7 @@ from PIL import Image
 from src.files import one_line, printable, write_atomically
 from src.photos import exif as exif_blocks
 
+logging.getLogger("pyvips").setLevel(logging.ERROR)  # libvips warns of harmless faults on stderr
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 FORMATS = {  # by the first bytes, whatever the name: nothing else is ever decoded
     PNG_SIGNATURE: "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"BM": "bmp",
