@@ -74,7 +74,7 @@ def test_the_command(folder, capsys):
     text = capsys.readouterr().out
     assert "% hidden by boxes" in text and "before a wall" in text
     assert hand_photos.main([str(folder / "absent")]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+    assert capsys.readouterr().err.startswith("error: no ")
 
 
 def test_the_published_figures_are_those_that_08_speaks_of():

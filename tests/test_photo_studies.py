@@ -1,6 +1,7 @@
 """The studies of 07: the field's protocol, tables of the published scores, photos, simulated cameras."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -52,6 +53,8 @@ def test_the_command_measures_what_is_missing_and_nothing_twice(test_sets, tmp_p
     capsys.readouterr()
     assert photo_benchmarks.main([str(test_sets), "--out", str(out), "--methods", "none"]) == 1
     assert "--methods must be some of noisy, nlm, bm3d" in capsys.readouterr().err
+    assert photo_benchmarks.main([str(tmp_path), "--out", str(out), "--methods", "nlm"]) == 1
+    assert re.match(r"error: no .*cbsd68, expected a folder of photos; data/README.md", capsys.readouterr().err)
 
 
 def test_a_run_is_published_and_measured(test_sets, tmp_path):
@@ -72,6 +75,8 @@ def test_a_run_is_published_and_measured(test_sets, tmp_path):
                "--out", str(tmp_path / "scores.json")]  # fmt: skip
     assert photo_benchmarks.main(command) == 0
     assert json.loads((tmp_path / "scores.json").read_text())["CBSD68"]["15"]["mine"]["weights"] == record["sha256"]
+    command[2] = f"mine={run}"  # a run that is not published, too
+    assert photo_benchmarks.main([*command[:-1], str(tmp_path / "run.json")]) == 0
 
 
 def test_tables_of_the_published_scores():

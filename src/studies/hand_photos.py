@@ -23,7 +23,7 @@ from scipy import ndimage
 from skimage import data
 from torch import Tensor
 
-from src.files import ROOT, exit_code, say, write_json
+from src.files import ROOT, exit_code, printable, say, write_json
 from src.photos.denoiser import load_denoiser
 from src.photos.hand_finder import FINDER, Found, box_mask, find_objects
 from src.studies.hand_finding import hand_photos
@@ -52,6 +52,10 @@ WITH_HANDS = {  # stems of the files, as numbers
 
 def photos_without_hands(folder: Path, name: str, count: int) -> Iterator[Tensor]:
     """Evenly spaced photos of bsd400 or cbsd68 without a hand, float32 [3, H, W] in [0, 1]."""
+    if not (folder / name).is_dir():
+        raise FileNotFoundError(
+            f"no {printable(folder / name)}, expected photos; data/README.md says where to get them"
+        )
     files = [path for path in sorted((folder / name).iterdir()) if int(path.stem) not in WITH_HANDS[name]]
     for index in np.unique(np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)):
         with Image.open(files[index]) as image:

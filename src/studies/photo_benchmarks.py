@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from src.checkpoint import run_folder
 from src.evaluation import bm3d, nlm
-from src.files import exit_code, say, write_json
+from src.files import exit_code, printable, say, write_json
+from src.files.fingerprint import weights_sha256
 from src.images import ImageSet
 from src.metrics import psnr
 from src.noise import GaussianNoiseDataset
@@ -73,7 +74,11 @@ Method = Callable[[Tensor, float], Tensor]  # (noisy [C, H, W], sigma in [0, 1])
 
 
 def noisy_pairs(folder: Path, mode: str, sigma: float) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(name, noisy, clean) of each image, float32 [C, H, W]; sigma in [0, 1]."""
+    """(name, noisy, clean) of each image, float32 [C, H, W]; sigma in [0, 1]. FileNotFoundError without the folder."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no {printable(folder)}, expected a folder of photos; data/README.md says where to get it"
+        )
     for index, path in enumerate(sorted(folder.iterdir())):
         with Image.open(path) as image:
             pixels = np.asarray(image.convert(mode))
@@ -186,12 +191,17 @@ def work(arguments: argparse.Namespace) -> None:
     hashes = {}  # method -> sha256: what was measured with other weights is measured again
     for name, folder in networks.items():
         methods |= {name: partial(network_method, folder), f"{name}, ensemble": partial(network_method, folder, True)}
-        hashes |= dict.fromkeys((name, f"{name}, ensemble"), read_record(folder)["sha256"])
+        hashes |= dict.fromkeys((name, f"{name}, ensemble"), sha256_of(folder))
     unknown = set(arguments.methods or ()) - set(methods)
     if unknown:
         raise ValueError(f"--methods must be some of {', '.join(methods)}, got {', '.join(unknown)}; name one of those")
     for method in arguments.methods or methods:
         measure_method(method, methods[method](), hashes.get(method), arguments)
+
+
+def sha256_of(folder: str | Path) -> str:
+    """Of a published network's weights as its record has it, or of a run's EMA weights."""
+    return read_record(run_folder(folder)).get("sha256") or weights_sha256(load_denoiser(folder).state_dict())
 
 
 def measure_method(method: str, tool: Method, sha256: str | None, arguments: argparse.Namespace) -> None:
