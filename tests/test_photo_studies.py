@@ -54,7 +54,7 @@ def test_the_command_measures_what_is_missing_and_nothing_twice(test_sets, tmp_p
     assert photo_benchmarks.main([str(test_sets), "--out", str(out), "--methods", "none"]) == 1
     assert "--methods must be some of noisy, nlm, bm3d" in capsys.readouterr().err
     assert photo_benchmarks.main([str(tmp_path), "--out", str(out), "--methods", "nlm"]) == 1
-    assert re.match(r"error: no .*cbsd68, expected a folder of photos; data/README.md", capsys.readouterr().err)
+    assert re.match(r"error: no .*cbsd68, expected a folder of photos; see data/README.md", capsys.readouterr().err)
 
 
 def test_a_run_is_published_and_measured(test_sets, tmp_path):
