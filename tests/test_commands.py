@@ -43,16 +43,20 @@ TINY = [
     ("src.photos blur-out", "{hand} {tmp}/hidden.jpg --from {found}"),
     ("unet-denoise", "{hand} {tmp}/clean.png"),
     ("unet-blur-out", "{hand} {tmp}/hidden.png --threshold 0.2"),
-    ("src.photos.benchmark", "{pairs} --limit 1 --methods noisy --clean {data} --out {tmp}/scores.json"),
+    ("src.photos.benchmark", "{pairs} --limit 1 --methods noisy --clean {photos}/cbsd68 --out {tmp}/scores.json"),
     ("src.photos.train_denoiser", f"{TRAIN} --max-train 8 --max-held-out 2 --held-out 0.2 --grey-fraction 1 "
      "--min-scale 0.9 --blocks 2 --noise-level-normalised --start {trained} --cooldown 1"),
     ("src.photos.train_camera", "--data {data} --size 32 --crop-size 16 --max-train 8 --batch-size 4 --epochs 1 "
      "--cooldown 1 --teacher {trained} --run {tmp}/run --publish {tmp}/published"),
     ("src.studies.hand_finding", "--train --publish --evaluate --seeds 0 --epochs 1 --train-scenes 8 --test-scenes 2 "
      "--runs {tmp}/runs --to {tmp} --photos {digits}"),
+    ("src.studies.hand_photos", "{photos} --count 1 --seeds 0 --out {tmp}/hands.json"),
     ("src.studies.hardware_limits", "--small --repeats 1 --parts levers --data {data} --size 32 --out {tmp}"),
-    ("src.studies.photo_benchmarks", "{tmp} --publish {trained} --to {tmp}/published --out {tmp}/scores.json "
+    ("src.studies.photo_benchmarks", "{photos} --publish {trained} --to {tmp}/published --out {tmp}/scores.json "
      "--weights mine={trained} --methods mine --sets CBSD68"),
+    ("src.studies.tables", "{page}"),
+    ("src.studies.tables", "{page} --check"),
+    ("src.studies.tables", "--list"),
 ]  # fmt: skip
 SLOW = [  # processes of their own
     ("torchrun", f"--nproc-per-node=2 --max-restarts=3 -m src.train -- {TRAIN}"),
@@ -195,13 +199,20 @@ def places(image_folder, trained, drawn, tmp_path_factory) -> dict[str, Path]:
     for digit in range(10):
         (folder / f"digits/{digit}").mkdir(parents=True)
         image.resize((100, 100)).save(folder / f"digits/{digit}/IMG_{digit}.JPG", "JPEG")
+    (folder / "photos").mkdir()
+    (folder / "photos/sign_digits").symlink_to(folder / "digits")
+    for name in ("bsd400", "cbsd68"):
+        (folder / "photos" / name).mkdir()
+        image.resize((160, 120)).save(folder / f"photos/{name}/0001.png")
+    (folder / "page.md").write_text("# A page without a table\n", encoding="utf-8")
     (folder / "pairs").mkdir()
     for name in ("iso3200_real.png", "iso3200_mean.png"):
         image.save(folder / "pairs" / name)
     words = ["blur-out", str(hand), str(folder / "check"), "--threshold", "0.2", "--dry-run"]
     assert importlib.import_module("src.photos.__main__").main(words) == 0
     return dict(data=image_folder, trained=trained, hand=hand, other=other, hands=hand.parent, digits=folder / "digits",
-                found=folder / "check/found.json", pairs=folder / "pairs")  # fmt: skip
+                found=folder / "check/found.json", pairs=folder / "pairs",
+                photos=folder / "photos", page=folder / "page.md")  # fmt: skip
 
 
 def filled(arguments: str, places: dict, tmp_path: Path) -> list[str]:

@@ -74,7 +74,7 @@ def test_file_names_exist_on_every_system():
 def test_runs_are_named_with_either_slash(name, monkeypatch):
     """By the rules of Windows paths, which need no Windows."""
     monkeypatch.setattr(checkpoint, "Path", PureWindowsPath)
-    monkeypatch.setattr(checkpoint, "ROOT", PureWindowsPath(r"C:\project"))
+    monkeypatch.setattr("src.files.ROOT", PureWindowsPath(r"C:\project"))
     folder = checkpoint.run_folder(name)
     expected = r"D:\runs\mine" if ":" in name else r"C:\project\checkpoints" + "\\" + name.split("checkpoints\\")[-1]
     assert folder == PureWindowsPath(expected) and isinstance(PurePosixPath(folder.as_posix()).name, str)
