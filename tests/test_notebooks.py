@@ -23,13 +23,10 @@ TINY = {
     "04_architectures": STUDY | dict(widths_2021=(4, 8), widths_full=(4, 8)),
     "05_noise": STUDY | dict(sigmas=(0.1, 0.2), tested=(0.1, 0.3), few=4),
     "06_pitfalls": STUDY | dict(epochs_2021=2, widths_2021=(4, 8)),
-    "07_photos": dict(photos=("chelsea",), side=32, curve=(5, 60), yours_side=32),
-    "08_object_blur_out": dict(count=3, side=64, shown=(0, 1), photos=("coffee",), photo_side=64, samples=2),
-    "09_speed": dict(
-        size=32, crop=16, most_train=12, most_held_out=2, side_2021=32, widths_2021=(4, 8), pictures=4, depth=3,
-        repeats=1, budget=0.2, counts=(8, 16), sides=(16, 32), widths=(4, 8), lengths=(1, 2), epochs=1, seeds=(0, 1),
-    ),
-}  # fmt: skip
+    "07_photos": dict(photos=("chelsea",), side=32),
+    "08_object_blur_out": dict(count=3, side=64, shown=(0, 1), photos=("coffee",), photo_side=64),
+    "09_speed": dict(size=32, crop_size=16, max_train=12, max_held_out=2, repeats=1, budget=0.2),
+}
 
 
 def cells_of(path: Path, kind: str) -> list:

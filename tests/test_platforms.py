@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from src import checkpoint, export, run
+from src import checkpoint, export, files, run
 from src.config import TrainConfig
 from src.files import ROOT, exit_code, say
 from src.loop import training_loop
@@ -74,7 +74,8 @@ def test_file_names_exist_on_every_system():
 def test_runs_are_named_with_either_slash(name, monkeypatch):
     """By the rules of Windows paths, which need no Windows."""
     monkeypatch.setattr(checkpoint, "Path", PureWindowsPath)
-    monkeypatch.setattr("src.files.ROOT", PureWindowsPath(r"C:\project"))
+    for module in (checkpoint, files):
+        monkeypatch.setattr(module, "ROOT", PureWindowsPath(r"C:\project"), raising=False)
     folder = checkpoint.run_folder(name)
     expected = r"D:\runs\mine" if ":" in name else r"C:\project\checkpoints" + "\\" + name.split("checkpoints\\")[-1]
     assert folder == PureWindowsPath(expected) and isinstance(PurePosixPath(folder.as_posix()).name, str)
