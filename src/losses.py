@@ -54,7 +54,7 @@ def loss_function(loss: str | Loss) -> Loss:
     name, _, weight = str(loss).partition(":")
     if callable(loss):
         return loss
-    if loss in LOSSES:
+    if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]
     try:
         if name == "mix" and 0 <= float(weight) <= 1:

@@ -36,8 +36,8 @@ class UNet(nn.Module):
     def __init__(self, channels: int = 3, widths: tuple[int, ...] = (24, 48, 96, 128), blocks: int = 1, seed: int = 0):
         super().__init__()
         channels, blocks = whole_number("channels", channels, 1), whole_number("blocks", blocks, 1)
-        widths = [whole_number("each of widths", width, 1) for width in widths]
-        self.config = dict(channels=channels, widths=widths, blocks=blocks, seed=seed)
+        widths = [whole_number("each of widths", width, 1) for width in [*widths] or [None]]
+        self.config = dict(channels=channels, widths=widths, blocks=blocks, seed=whole_number("seed", seed))
         self.stride, self.receptive_radius = 2 ** (len(widths) - 1), receptive_radius(len(widths), blocks)
         steps = list(pairwise(widths))
         with seeded(seed):

@@ -123,5 +123,5 @@ def exit_code(work: Callable[[], int | None]) -> int:
         say("stopped", sys.stderr)
         return 130
     except EXPECTED as error:
-        say(f"error: {one_line(error)}", sys.stderr)
+        say(f"error: {printable(error).strip() or type(error).__name__}", sys.stderr)  # not cut: the fix comes last
         return 1

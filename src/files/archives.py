@@ -26,6 +26,9 @@ DAMAGE = (
 )  # fmt: skip - what torch.load raises at flipped bits
 
 
+STATE = ("fingerprint", "history", "environments", "test_set", "ema_model", "model", "optimizers", "step", "skipped")
+
+
 def read_archive(path: Path, *names: str) -> dict | None:
     """The dict that torch.save wrote, on the CPU, with these keys in it; None where there is no file.
 
@@ -48,8 +51,8 @@ def read_archive(path: Path, *names: str) -> dict | None:
         raise OSError(f"cannot read {path} ({error.strerror}); make it readable, or name another run") from None
     except DAMAGE as error:
         raise ValueError(
-            f"{path} is damaged or no checkpoint of this version ({one_line(error)}); delete it to train anew, or name "
-            "another run"
+            f"{path} is damaged or no checkpoint of this version ({one_line(error).partition('. This file can')[0]}); "
+            "delete it to train anew, or name another run"
         ) from None
 
 
@@ -57,12 +60,12 @@ def read_newest(folder: Path) -> tuple[dict | None, ValueError | None]:
     """state.pt, or where it is damaged or missing the one before it, and the damage; ValueError if none is whole."""
     saved = damage = None
     try:
-        saved = read_archive(folder / "state.pt", "fingerprint", "ema_model", "history")
+        saved = read_archive(folder / "state.pt", *STATE)
     except ValueError as error:
         damage = error
     if saved is None:  # damaged, or killed between the two renames of `save`, or nothing there
         with contextlib.suppress(ValueError) if damage else contextlib.nullcontext():
-            saved = read_archive(folder / "state-before.pt", "fingerprint", "ema_model", "history")
+            saved = read_archive(folder / "state-before.pt", *STATE)
     if saved is None and damage:
         raise damage
     return saved, damage

@@ -145,7 +145,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         raise ValueError("float pixels, whose range is unknown")
     if image.mode.startswith("I"):
         tags = getattr(image, "tag_v2", {})
-        white = 2 ** tags.get(258, (16,))[0] - 1  # bits of a TIFF's sample
+        white = 2 ** min(16, tags.get(258, (16,))[0]) - 1  # bits of a TIFF's sample; nobody fills 32
         deep, exif = np.asarray(image).astype(np.int64), image.getexif()
         if deep.min() < 0 or deep.max() > white:
             raise ValueError(f"grey values {deep.min()}..{deep.max()} outside 0..{white}")
@@ -189,10 +189,13 @@ def decode_into_cache(folder: Path, names: tuple[str, ...], size: int | None, ch
             entry.parent.mkdir(parents=True, exist_ok=True)
             part = Path(tempfile.mkdtemp(dir=entry.parent, suffix=".part"))
             stack.callback(shutil.rmtree, part, ignore_errors=True)
-        if part is None or shutil.disk_usage(part).free < 2 * math.prod(shape):
+        pixels = None
+        if part is not None and shutil.disk_usage(part).free >= 2 * math.prod(shape):
+            with contextlib.suppress(OSError):  # of a limit to the size of files
+                pixels = np.lib.format.open_memmap(part / "pixels.npy", "w+", np.uint8, shape)
+        if pixels is None:
             pixels = np.empty(shape, np.uint8)
             return pixels, _decode_each(folder, names, size, channels, pixels)
-        pixels = np.lib.format.open_memmap(part / "pixels.npy", "w+", np.uint8, shape)
         digests = _decode_each(folder, names, size, channels, pixels)
         with contextlib.suppress(OSError):
             (part / "digests.json").write_text(json.dumps(digests))

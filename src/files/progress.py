@@ -51,7 +51,7 @@ class _Counting:
         return len(self.train_set)
 
     def batch(self, indices: list[int]):
-        self.bar.update(1 / self.bar.steps)
+        self.bar.update(min(1 / self.bar.steps, self.bar.epochs + 1 - self.bar.n))  # rounding adds up
         return self.train_set.batch(indices)
 
 

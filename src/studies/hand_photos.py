@@ -53,9 +53,7 @@ WITH_HANDS = {  # stems of the files, as numbers
 def photos_without_hands(folder: Path, name: str, count: int) -> Iterator[Tensor]:
     """Evenly spaced photos of bsd400 or cbsd68 without a hand, float32 [3, H, W] in [0, 1]."""
     if not (folder / name).is_dir():
-        raise FileNotFoundError(
-            f"no {printable(folder / name)}, expected photos; see data/README.md for them"
-        )
+        raise FileNotFoundError(f"no {printable(folder / name)}, expected photos; see data/README.md for them")
     files = [path for path in sorted((folder / name).iterdir()) if int(path.stem) not in WITH_HANDS[name]]
     for index in np.unique(np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)):
         with Image.open(files[index]) as image:

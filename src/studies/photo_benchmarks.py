@@ -76,9 +76,7 @@ Method = Callable[[Tensor, float], Tensor]  # (noisy [C, H, W], sigma in [0, 1])
 def noisy_pairs(folder: Path, mode: str, sigma: float) -> Iterator[tuple[str, Tensor, Tensor]]:
     """(name, noisy, clean) of each image, float32 [C, H, W]; sigma in [0, 1]. FileNotFoundError without the folder."""
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no {printable(folder)}, expected a folder of photos; see data/README.md for it"
-        )
+        raise FileNotFoundError(f"no {printable(folder)}, expected a folder of photos; see data/README.md for it")
     for index, path in enumerate(sorted(folder.iterdir())):
         with Image.open(path) as image:
             pixels = np.asarray(image.convert(mode))

@@ -8,6 +8,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`, each on a line
 """
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -17,9 +18,16 @@ import pandas as pd
 
 from src.files import ROOT, exit_code, say, write_text
 from src.studies.photo_benchmarks import OURS, PUBLISHED, SIGMAS, load_scores, mean_psnr
+from src.studies.photo_noise import POLYU
 from src.studies.records import Run, published_runs
 from src.studies.results import Results, spread, stated
 
+POLYU_METHODS = {
+    "noisy": "noisy",
+    "NLM": "OpenCV fastNlMeans 4, 4",
+    "BM3D": "BM3D, sigma 15/255",
+    "ours": "camera network",
+}
 PAGES = (ROOT / "README.md", ROOT / "PROGRESS.md")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -33,6 +41,11 @@ def headline() -> pd.DataFrame:
         rows[label] = [hands["unet" if label == "ours" else key], *mean_psnr(scores, "CBSD68", key)]
     rows["DnCNN (published)"] = [float("nan"), *PUBLISHED["CBSD68"]["DnCNN"]]
     columns = ["hands, sigma 51", *(f"CBSD68, sigma {sigma}" for sigma in SIGMAS)]
+    if POLYU.exists():
+        camera = {name: mean(found["psnr"]) for name, found in json.loads(POLYU.read_text())["methods"].items()}
+        columns.append("camera photos (PolyU)")
+        for label in rows:
+            rows[label].append(camera.get(POLYU_METHODS.get(label), float("nan")))
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).loc[
         ["noisy", "NLM", "BM3D", "DnCNN (published)", "ours"]
     ]
