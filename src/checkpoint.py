@@ -95,7 +95,7 @@ def load(run: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     folder = run_folder(run)
     try:
-        record = json.loads((folder / "record.json").read_text())
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         if "key" in record:
             raise ValueError("an older version of this project wrote it")
         network = dict(record["fingerprint"]["network"])

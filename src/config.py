@@ -50,7 +50,7 @@ class TrainConfig:
         for name, most in dict(lr=1, adam_lr=1, beta2=1, ema_rel_std=0.288).items():  # 0.289: all steps weigh the same
             value, default = getattr(self, name), getattr(TrainConfig, name)
             if not isinstance(value, float | int) or not 0 < value < most:
-                raise ValueError(f"{name} must be between 0 and {most}, got {value!r}; try {default}")
+                raise ValueError(f"{name} must lie in (0, {most}), got {value!r}; try {default}")
         for name, choices in dict(optimizer=("muon", "adam"), schedule=("sqrt", "cosine")).items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}; try {choices[0]!r}")

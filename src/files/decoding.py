@@ -170,7 +170,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 def read_cache(entry: Path) -> tuple[np.ndarray, list[str]] | None:
     """(pixels, digests) of a cache entry, a file mapped copy-on-write; None where it is not whole."""
     try:
-        digests = json.loads((entry / "digests.json").read_text())
+        digests = json.loads((entry / "digests.json").read_text(encoding="utf-8"))
         pixels = np.load(entry / "pixels.npy", mmap_mode="c")
         return (pixels, digests) if len(pixels) == len(digests) else None
     except (OSError, ValueError, TypeError):
@@ -198,7 +198,7 @@ def decode_into_cache(folder: Path, names: tuple[str, ...], size: int | None, ch
             return pixels, _decode_each(folder, names, size, channels, pixels)
         digests = _decode_each(folder, names, size, channels, pixels)
         with contextlib.suppress(OSError):
-            (part / "digests.json").write_text(json.dumps(digests))
+            (part / "digests.json").write_text(json.dumps(digests), encoding="utf-8")
             for old in entry.parent.glob(f"{entry.name.partition('-')[0]}-*"):
                 shutil.rmtree(old, ignore_errors=True)
             os.rename(part, entry)

@@ -145,7 +145,7 @@ def flip_and_turn(image: Tensor, turn: int, back: bool = False) -> Tensor:
 def publish(run: str | Path, target: Path, command: str) -> None:
     """Write a run's EMA weights as float16 and its record as `load` reads them, into the folder `target`."""
     folder = checkpoint.run_folder(run)
-    record = json.loads((folder / "record.json").read_text())
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     weights = {name: value.cpu().half() for name, value in checkpoint.load(run).state_dict().items()}
     file = io.BytesIO()
     torch.save(weights, file)

@@ -177,7 +177,7 @@ def tables(found: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def published_tables(path: Path = PUBLISHED) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`tables` of the shipped finder."""
-    return tables(json.loads(path.read_text()))
+    return tables(json.loads(path.read_text(encoding="utf-8")))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -106,7 +106,7 @@ def network_method(weights: str | Path, self_ensemble: bool = False) -> Method:
 
 def load_scores(path: Path = SCORES) -> dict:
     """set -> sigma (as text) -> method -> what `measure` found."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def mean_psnr(scores: dict, name: str, method: str, figure: str = "psnr") -> list[float]:

@@ -103,7 +103,7 @@ def polyu_table(path: Path = POLYU) -> pd.DataFrame:
 
     "improved" is the fraction of the photos that are nearer to their reference than before.
     """
-    methods = json.loads(path.read_text())["methods"]
+    methods = json.loads(path.read_text(encoding="utf-8"))["methods"]
     noisy = np.array(methods["noisy"]["psnr"])
     rows = {
         name: {

@@ -17,7 +17,7 @@ def publish(run: str | Path, target: Path, command: str, extra: dict | None = No
     command: what trains it again. extra: further entries of the record. Raises FileNotFoundError for an unknown run.
     """
     weights = {name: x.detach().cpu().contiguous() for name, x in load(run).state_dict().items()}
-    record = json.loads((run_folder(run) / "record.json").read_text())
+    record = json.loads((run_folder(run) / "record.json").read_text(encoding="utf-8"))
     file = io.BytesIO()
     torch.save(weights, file)
     record |= dict(command=command, sha256=hashlib.sha256(file.getvalue()).hexdigest(), **(extra or {}))
@@ -27,4 +27,4 @@ def publish(run: str | Path, target: Path, command: str, extra: dict | None = No
 
 def read_record(folder: str | Path) -> dict:
     """The record.json beside a network's weights."""
-    return json.loads((Path(folder) / "record.json").read_text())
+    return json.loads((Path(folder) / "record.json").read_text(encoding="utf-8"))

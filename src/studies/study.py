@@ -216,14 +216,14 @@ class Study:
         folder = local_folder(self.name, run.name)
         say(run.name)
         history = fit(model, train_set, test_sets["held_out"], config, folder, snapshots=epochs)
-        environments = json.loads((folder / "record.json").read_text())["environments"]
+        environments = json.loads((folder / "record.json").read_text(encoding="utf-8"))["environments"]
         run = replace(run, folder=folder, history=history, environments=environments)
         return replace(run, scores=self._scores(run, recipe, epochs, test_sets))
 
     def _scores(self, run: Run, recipe: dict, epochs: list[int], test_sets: dict) -> dict:
         """The scores after these epochs; from the folder's scores.json where they are there already."""
         path, wanted = run.folder / "scores.json", dict(fingerprint=run.fingerprint, test_sets=run.test_sets)
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         same = all(known.get(part) == content for part, content in wanted.items())
         if same and {*map(str, epochs)} <= {*known["scores"]}:
             return {str(epoch): known["scores"][str(epoch)] for epoch in epochs}
