@@ -42,7 +42,10 @@ def headline() -> pd.DataFrame:
     rows["DnCNN (published)"] = [float("nan"), *PUBLISHED["CBSD68"]["DnCNN"]]
     columns = ["hands, sigma 51", *(f"CBSD68, sigma {sigma}" for sigma in SIGMAS)]
     if POLYU.exists():
-        camera = {name: mean(found["psnr"]) for name, found in json.loads(POLYU.read_text(encoding="utf-8"))["methods"].items()}
+        camera = {
+            name: mean(found["psnr"])
+            for name, found in json.loads(POLYU.read_text(encoding="utf-8"))["methods"].items()
+        }
         columns.append("camera photos (PolyU)")
         for label in rows:
             rows[label].append(camera.get(POLYU_METHODS.get(label), float("nan")))
