@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from src.device import device
-from src.files import ROOT, one_line, write_atomically, write_json
+from src.files import checkpoints, one_line, write_atomically, write_json
 from src.files.archives import DAMAGE, read_archive, read_newest
 from src.files.fingerprint import differences
 
@@ -31,7 +31,7 @@ def run_folder(run: str | Path) -> Path:
     parts = parts[1:] if parts[:1] == ("checkpoints",) else parts
     if not parts or ".." in parts:
         raise ValueError(f'run must be a name such as "denoise" or an absolute path, got {str(run)!r}; name the run')
-    return ROOT / "checkpoints" / Path(*parts)  # an absolute path on the right replaces the left
+    return checkpoints(*parts)  # an absolute path replaces what is left of it
 
 
 def save(folder: Path, about: dict, state: dict, snapshots: Iterable[int]) -> None:
@@ -74,7 +74,6 @@ def load_state(folder: Path, fingerprint: dict, say=print) -> dict | None:
 
 
 def kept_epochs(folder: Path) -> list[int]:
-    """The epochs whose EMA weights are kept in folder."""
     return sorted(int(path.stem[6:]) for path in folder.glob("epoch-*.pt") if path.stem[6:].isdigit())
 
 

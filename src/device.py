@@ -58,7 +58,8 @@ def to_device(x: Tensor, where: torch.device, layout: torch.memory_format = torc
 def environment() -> dict[str, str | int]:
     """Where a run takes place: recorded, never part of its fingerprint."""
     where = device()
-    name = torch.cuda.get_device_name() if where.type == "cuda" else torch.cpu.get_capabilities().get("cpu_name", "")
+    cpu = getattr(torch.cpu, "get_capabilities", dict)()  # absent from torch 2.6
+    name = torch.cuda.get_device_name() if where.type == "cuda" else cpu.get("cpu_name", "")
     return dict(
         device=where.type, processor=name.strip() or platform.machine(), threads=torch.get_num_threads(),
         precision=str(precision(where)).removeprefix("torch."), torch=str(torch.__version__),

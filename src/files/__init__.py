@@ -10,8 +10,16 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]  # the project's folder
+PACKAGE = Path(__file__).resolve().parents[1]
+# The project's folder; of an installed package, which has none, the working directory
+ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else Path.cwd()
 EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)  # what a command answers with one line
+
+
+def checkpoints(*parts: str) -> Path:
+    """checkpoints/<parts> of the project, or what an installed package has of it beside its code."""
+    shipped = PACKAGE.joinpath(*parts)
+    return shipped if (shipped / "weights.pt").exists() else ROOT.joinpath("checkpoints", *parts)
 
 
 def printable(text: object) -> str:

@@ -27,14 +27,7 @@ from src.networks.level_unet import LevelUNet
 from src.networks.noise_level import SCALES, NoiseLevelNormalised, estimate_sigma, with_sigma_channel
 from src.noise import check_sigma
 
-
-def shipped(name: str) -> Path:
-    """The folder of a published network: in a clone, or in an installed package beside the code."""
-    installed = Path(__file__).resolve().parents[1] / name
-    return installed if installed.is_dir() else run_folder(name)
-
-
-SHIPPED, CAMERA = shipped("published/denoiser"), shipped("published/camera")
+SHIPPED, CAMERA = run_folder("published/denoiser"), run_folder("published/camera")
 LARGEST_SIGMA = 55 / 255  # up to which the shipped network was trained
 USUAL_LEVEL = 16 / 255  # of the noise added in camera mode: about three times that of a camera at ISO 3200
 ISO_LEVELS = ((12800, 28 / 255), (6400, 22 / 255), (0, USUAL_LEVEL))  # (from this ISO, level), measured on PolyU

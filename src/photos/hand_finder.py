@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from src.checkpoint import run_folder
 from src.device import autocast, to_device
 from src.files import described
-from src.photos.denoiser import load_denoiser, shipped
+from src.photos.denoiser import load_denoiser
 from src.photos.photo_files import Photo, without_previews
 
-FINDER = shipped("published/finder")
+FINDER = run_folder("published/finder")
 SIDE = 128  # pixels of the longer side at which an image is seen: what the finder was trained at
 MARGIN = 3  # of those pixels, by which what is hidden extends beyond what was found
 SMALLEST = 24  # of those pixels: a smaller region is no object
