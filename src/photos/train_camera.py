@@ -1,13 +1,13 @@
 """Train the camera network: what the camera mode does in two passes, learnt by one network that needs one.
 
     python -m src.datasets drawn_photos             2,000 drawn images
-    python -m src.photos.train_camera               80 epochs: two hours of one processor core
+    python -m src.photos.train_camera               80 epochs: 92 minutes of one processor core
     python -m src.photos.train_camera --epochs 80 --publish checkpoints/published/camera
 
 The camera mode adds white Gaussian noise of a known level to a photo, denoises the sum with the network for Gaussian
 noise, and takes the mean over two draws. Spatially correlated noise then drowns in noise that the denoiser knows. A
-network that is trained to give the answer to *one* draw, with a squared error, learns the mean over *all* draws. Its
-images are drawn, behind a simulated camera (src/datasets/camera_noise.py); no photo is used.
+network that is trained to give the answer to *one* draw learns, where the loss is made of squared errors, the mean over
+*all* draws. Its images are drawn, behind a simulated camera (src/datasets/camera_noise.py); no photo is used.
 
 The chroma of the target comes from the image at half its size, in which the noise of chroma is whiter. A part of the
 target is the clean image itself: see `CLEAN_DETAIL` and `CLEAN_REST`.
