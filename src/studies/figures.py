@@ -17,7 +17,7 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
 BLUE, RED, PINK = "#0072b2", "#d55e00", "#cc79a7"
 STYLES = {  # method -> colour, marker
     "ours": (BLUE, "o"), "UNet": (BLUE, "o"), "noisy": ("0.6", "x"), "NLM": (GREEN, "v"), "BM3D": (ORANGE, "^"),
-    "DnCNN": (RED, "s"), "2021": (PINK, "D"), "MSE": (BLUE, "o"), "L1": (ORANGE, "s"), "SSIM": (GREEN, "^"),
+    "DnCNN": (RED, "s"), "2021": (PINK, "D"), "SwinIR (published)": ("0.6", "x"), "MSE": (BLUE, "o"), "L1": (ORANGE, "s"), "SSIM": (GREEN, "^"),
     "Mix": (RED, "D"), "MS-SSIM": (PINK, "v"), "sign_digits": (BLUE, "o"), "finger_numbers": (ORANGE, "s"),
     "latent 7x7": (SKY, "v"), "latent 14x14": (SKY, "^"), "latent 28x28": (SKY, "s"), "no skip": (GREEN, "o"),
     "no residual": (ORANGE, "o"), "no skip, no residual": (BLACK, "o"), "BatchNorm": (RED, "o"),
@@ -236,7 +236,8 @@ def plot_bars(bars: dict[str, dict[str, float]], x: str, title: str = "", form: 
             label = f" {part}" if part.startswith("_") else part  # matplotlib leaves such names out of a legend
             axis.barh(plain(name), value, left=left, color=colour, label=label, height=0.6, alpha=0.8)
             if value > 0.08 * longest:
-                axis.text(left + value / 2, plain(name), form.format(value), ha="center", va="center", fontsize=9)
+                axis.text(left + value / 2, plain(name), form.format(value), ha="center", va="center", fontsize=9,
+                          color="white" if colour == BLACK else "black")  # fmt: skip
             left += value
     axis.set(xlabel=x, title=plain(title))
     axis.invert_yaxis()  # the first bar on top
