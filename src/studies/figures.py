@@ -17,11 +17,11 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
 BLUE, RED, PINK = "#0072b2", "#d55e00", "#cc79a7"
 STYLES = {  # method -> colour, marker
     "ours": (BLUE, "o"), "UNet": (BLUE, "o"), "noisy": ("0.6", "x"), "NLM": (GREEN, "v"), "BM3D": (ORANGE, "^"),
-    "DnCNN": (RED, "s"), "2021": (PINK, "D"), "SwinIR (published)": ("0.6", "x"), "MSE": (BLUE, "o"), "L1": (ORANGE, "s"), "SSIM": (GREEN, "^"),
+    "DnCNN": (RED, "s"), "2021": (PINK, "D"), "MSE": (BLUE, "o"), "L1": (ORANGE, "s"), "SSIM": (GREEN, "^"),
     "Mix": (RED, "D"), "MS-SSIM": (PINK, "v"), "sign_digits": (BLUE, "o"), "finger_numbers": (ORANGE, "s"),
     "latent 7x7": (SKY, "v"), "latent 14x14": (SKY, "^"), "latent 28x28": (SKY, "s"), "no skip": (GREEN, "o"),
     "no residual": (ORANGE, "o"), "no skip, no residual": (BLACK, "o"), "BatchNorm": (RED, "o"),
-    "2021, no BatchNorm": (PINK, "o"),
+    "2021, no BatchNorm": (PINK, "o"), "SwinIR (published)": ("0.6", "x"),
 }  # fmt: skip
 OTHERS = [(c, m) for m, c in zip("<hXPv*pd>8HPX", [SKY, PINK, GREEN, RED, BLACK, ORANGE, BLUE] * 2)]
 WIDTH = 9.6  # inches: 960 pixels
