@@ -4,11 +4,12 @@ from src.networks.ablations import BatchNormUNet, NoResidualUNet, NoSkipNoResidu
 from src.networks.autoencoder import Autoencoder
 from src.networks.depth import deepened
 from src.networks.dncnn import DnCNN
+from src.networks.level_unet import LevelUNet
 from src.networks.mask_unet import MaskUNet
 from src.networks.noise_level import NoiseLevelNormalised, SigmaChannelDataset, estimate_sigma
 from src.networks.unet_2021 import UNet2021
 
 __all__ = [
-    "Autoencoder", "BatchNormUNet", "DnCNN", "MaskUNet", "NoResidualUNet", "NoSkipNoResidualUNet", "NoSkipUNet",
+    "Autoencoder", "BatchNormUNet", "DnCNN", "LevelUNet", "MaskUNet", "NoResidualUNet", "NoSkipNoResidualUNet", "NoSkipUNet",
     "NoiseLevelNormalised", "SigmaChannelDataset", "UNet2021", "deepened", "estimate_sigma",
 ]  # fmt: skip
