@@ -128,7 +128,7 @@ def test_a_network_class_of_ones_own_is_loaded_into_an_instance(tmp_path):
 
 
 def test_what_fit_trained_as_x_is_loaded_as_x_and_as_checkpoints_x(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
+    monkeypatch.setattr("src.files.ROOT", tmp_path)
     model, *rest = small()
     fit(model, *rest, run="x")
     assert (tmp_path / "checkpoints/x/state.pt").exists()

@@ -10,6 +10,6 @@ from src.networks.noise_level import NoiseLevelNormalised, SigmaChannelDataset, 
 from src.networks.unet_2021 import UNet2021
 
 __all__ = [
-    "Autoencoder", "BatchNormUNet", "DnCNN", "LevelUNet", "MaskUNet", "NoResidualUNet", "NoSkipNoResidualUNet", "NoSkipUNet",
-    "NoiseLevelNormalised", "SigmaChannelDataset", "UNet2021", "deepened", "estimate_sigma",
+    "Autoencoder", "BatchNormUNet", "DnCNN", "LevelUNet", "MaskUNet", "NoResidualUNet", "NoSkipNoResidualUNet",
+    "NoSkipUNet", "NoiseLevelNormalised", "SigmaChannelDataset", "UNet2021", "deepened", "estimate_sigma",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ STYLES = {  # method -> colour, marker
     "Mix": (RED, "D"), "MS-SSIM": (PINK, "v"), "sign_digits": (BLUE, "o"), "finger_numbers": (ORANGE, "s"),
     "latent 7x7": (SKY, "v"), "latent 14x14": (SKY, "^"), "latent 28x28": (SKY, "s"), "no skip": (GREEN, "o"),
     "no residual": (ORANGE, "o"), "no skip, no residual": (BLACK, "o"), "BatchNorm": (RED, "o"),
-    "2021, no BatchNorm": (PINK, "o"), "SwinIR (published)": ("0.6", "x"),
+    "2021, no BatchNorm": (PINK, "o"), "SwinIR (published)": ("0.75", "*"),
 }  # fmt: skip
 OTHERS = [(c, m) for m, c in zip("<hXPv*pd>8HPX", [SKY, PINK, GREEN, RED, BLACK, ORANGE, BLUE] * 2)]
 WIDTH = 9.6  # inches: 960 pixels
