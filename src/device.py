@@ -23,17 +23,17 @@ def device() -> torch.device:
 @cache
 def cpu_multiplies_bfloat16() -> bool:
     """Whether bfloat16 products are fast here, measured once a process: some processors report and emulate them."""
-    matrices = [torch.ones(256, 256, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
-    seconds = [min(timeit.repeat(lambda x=x: x @ x, number=2, repeat=3)) for x in matrices]
-    return seconds[1] < 1.2 * seconds[0]
+    x, y = (torch.ones(256, 256, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    rounds = [(timeit.timeit(lambda: x @ x, number=1), timeit.timeit(lambda: y @ y, number=1)) for _ in range(9)]
+    float32, bfloat16 = (min(seconds) for seconds in zip(*rounds[1:]))  # in turn and the fastest: others may be busy
+    return bfloat16 < 0.9 * float32
 
 
 def precision(where: torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies it natively, else float32. MPS: float32 (bfloat16 is untested there)."""
+    native = where.type == "cpu" and cpu_multiplies_bfloat16()
     if where.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = where.type == "cpu" and cpu_multiplies_bfloat16()
     return torch.bfloat16 if native else torch.float32
 
 

@@ -57,7 +57,7 @@ def _quietest(x: Tensor) -> Tensor:
 
 
 class NoiseLevelNormalised(nn.Module):
-    """A UNet in units of the noise: one network is a specialist of every sigma, as only the contrast varies.
+    """A UNet whose input is scaled by 1/sigma: one network is a specialist of every sigma, as only the contrast varies.
 
     Its UNet sees 0.5 + (noisy - 0.5) * (25/255) / sigma, and the noise it predicts is scaled back. Takes float
     [B, C + 1, H, W] with sigma in [0, 1] as last channel (see `with_sigma_channel`), or [B, C, H, W], whose sigma is

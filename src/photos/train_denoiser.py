@@ -3,7 +3,7 @@
     python -m src.datasets drawn_photos                  # 2,000 drawn images, without any photo
     python -m src.photos.train_denoiser                  # 264 epochs, about two hours on one core
 
-A network for grey photos that works in units of the noise, from an earlier run with fewer blocks:
+A network for grey photos with noise-level normalisation, from an earlier run with fewer blocks:
 
     python -m src.photos.train_denoiser --run grey --start denoiser --grey-fraction 1 --min-scale 0.5 --blocks 2 \\
         --noise-level-normalised --crop-size 128 --batch-size 8 --epochs 90
