@@ -275,7 +275,7 @@ def test_a_file(photo, capsys):
         (camera_block(3200), [], "camera, ISO 3200 (a camera), level 16/255: removed ", 16),
         (camera_block(6400), [], "camera, ISO 6400 (a camera), level 22/255: removed ", 22),
         (camera_block(25600), ["--level", "10/255"], "camera, ISO 25600 (a camera), level 10/255: removed ", 10),
-        (None, ["--noise", "camera"], "camera, as asked, level 16/255: removed ", 16),
+        (None, ["--noise", "camera"], "camera, as asked, level not given: removed ", 16),
         (camera_block(12800), ["--noise", "camera"], "camera, as asked, level 28/255: removed ", 28),
         (camera_block(3200), ["--noise", "gaussian"], "Gaussian, as asked: removed ", None),
         (camera_block(0), [], "Gaussian, as its EXIF names no camera with an ISO: found ", None),
@@ -309,7 +309,7 @@ def test_the_camera_network_is_the_default(tmp_path, photo):
     small = noisy_photo()[1][:, :40, :40]
     write_photo(tmp_path / "a.png", Photo(small))
     assert denoise_main([str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--noise", "camera"]) == 0
-    expected = denoise(torch.from_numpy(small), load_denoiser(CAMERA), noise="camera", level=16 / 255)
+    expected = denoise(torch.from_numpy(small), load_denoiser(CAMERA), noise="camera")
     assert torch.equal(torch.from_numpy(read_photo(tmp_path / "b.png").pixels), expected)
 
 

@@ -21,7 +21,7 @@ from src.files import exit_code, number, printable, say, write_json
 from src.networks.noise_level import estimate_sigma
 from src.photos import exif
 from src.photos.contact_sheet import listed, page, read_found, write_pages
-from src.photos.denoiser import CAMERA, SHIPPED, TILE, USUAL_LEVEL, as_float, denoise, level_of_iso, load_denoiser
+from src.photos.denoiser import CAMERA, SHIPPED, TILE, as_float, denoise, level_of_iso, load_denoiser
 from src.photos.folders import Check, each, pair_up
 from src.photos.hand_finder import (
     BLOCKS,
@@ -50,7 +50,7 @@ def denoise_main(argv: list[str] | None = None) -> int:
         help="camera: faint and spatially correlated. auto (default): camera for photos whose EXIF names a camera and "
         "an ISO, else gaussian")  # fmt: skip
     add("--level", type=number, metavar="L", help="for camera noise: how much there may be, 16/255 to 28/255 (default: "
-        "by ISO); more removes more")  # fmt: skip
+        "by ISO, where it is known); more removes more")  # fmt: skip
     add("--passes", type=int, choices=(1, 2), help="for camera noise: 1 is the network for it, 2 adds noise to the "
         "image and denoises it twice with the network for Gaussian noise")  # fmt: skip
     add("--strength", type=number, default=1.0, help="0 leaves the image, 1 denoises it (default)")
@@ -111,10 +111,10 @@ def noise_of(photo: Photo, noise: str, level: float | None) -> tuple[str, float 
         return "gaussian", None, "Gaussian, as asked"
     if noise == "auto" and not (name and iso):
         return "gaussian", None, "Gaussian, as its EXIF names no camera with an ISO"
-    level = (level_of_iso(iso) if iso else USUAL_LEVEL) if level is None else level
-    if noise == "camera":
-        return "camera", level, f"camera, as asked, level {level * 255:.0f}/255"
-    return "camera", level, f"camera, ISO {iso} ({printable(name)}), level {level * 255:.0f}/255"
+    level = level_of_iso(iso) if level is None and iso else level
+    words = "level not given" if level is None else f"level {level * 255:.0f}/255"
+    reason = "as asked" if noise == "camera" else f"ISO {iso} ({printable(name)})"
+    return "camera", level, f"camera, {reason}, {words}"
 
 
 def removed_noise(noisy: Tensor, denoised: Tensor) -> float:
