@@ -10,7 +10,7 @@
 Mix is the best loss of Zhao, Gallo, Frosio and Kautz (IEEE Transactions on Computational Imaging 3(1), 2017); their
 Gaussian-weighted L1 is plain L1 once it is averaged over all patches. Each takes denoised and clean, float32
 [B, C, H, W] in [0, 1], and returns a scalar, 0 for equal images. The structural ones need 11x11 pixels and mirror the
-image at its border: crops would hardly be trained there otherwise, which cost 1.2 dB (PROGRESS.md).
+image at its border: crops would hardly be trained there otherwise, which cost over 1 dB (PROGRESS.md).
 """
 
 from collections.abc import Callable

@@ -5,7 +5,7 @@
 
 Demosaicing, noise reduction and JPEG make the noise spatially correlated, which a blind denoiser for white Gaussian
 noise takes for texture. The way back to raw values and the law of the noise: Brooks and others, "Unprocessing Images
-for Learned Raw Denoising", CVPR 2019. The ranges were set by the spectra of real noise: PROGRESS.md.
+for Learned Raw Denoising", CVPR 2019. The ranges were set by the spectra of real noise.
 
 Each step takes float32 [..., 3, H, W], either linear light or values in [0, 1] as a display takes them, and one number
 for each parameter; all but JPEG run on any device. `CameraNoiseDataset` makes (noisy, clean) pairs of an ImageSet.
