@@ -56,6 +56,8 @@ class TrainState:
         # listed once: to walk through the modules took half a millisecond a step
         self.params, self.ema_params = (list(m.parameters()) for m in (self.model, self.ema_model))
         self.buffers, self.ema_buffers = (list(m.buffers()) for m in (self.model, self.ema_model))
+        # whether the gradients' norms are read at an epoch's end only: a GPU stands still at every number that is read
+        self.check_lags = device().type != "cpu"
 
     def state_dict(self) -> dict:
         return dict(
@@ -83,15 +85,16 @@ def training_loop(
     A record holds epoch, train_mse (of the weights being trained, during the epoch), train_loss (if it is another),
     psnr (where the held-out images were evaluated: mean over them, dB), skipped (steps, if any) and seconds.
     state: continue it; its ema_model is `model`. Steps without a finite gradient are not taken; after PATIENCE in
-    a row, or an epoch of them, FloatingPointError.
+    a row, or an epoch of them, FloatingPointError. A GPU is asked once an epoch whether all were finite. If
+    not, that epoch is repeated, and from then on each step is checked before it is taken.
     """
     state = state or TrainState.new(model, config, train_set.shape)
     network, loss_fn = distributed.averaging(state.model), loss_function(config.loss)
-    for epoch in range(len(state.history), config.epochs):
-        start = time.perf_counter()
+    while (epoch := len(state.history)) < config.epochs:
+        start, before = time.perf_counter(), copy.deepcopy(state.state_dict()) if state.check_lags else None
         train_set.set_epoch(epoch)
         batches = shuffled_batches(len(train_set), config.batch_size, (config.seed, epoch))
-        sums, skipped = torch.zeros(3, device=device()), 0
+        sums, skipped = torch.zeros(4, device=device()), 0
         for indices in batches:
             indices, count, weight = distributed.part_of(indices)  # of one process: all, their number, 1
             noisy, clean = (to_device(x, device(), state.layout) for x in train_set.batch(indices))
@@ -100,16 +103,22 @@ def training_loop(
                 denoised = network(noisy).float()  # a network may end in autocast's bfloat16
             loss = loss_fn(denoised, clean)
             (loss * weight).backward()
-            if gradients_are_finite(state):
+            norm = nn.utils.get_total_norm([p.grad for p in state.params if p.grad is not None])
+            if state.check_lags or math.isfinite(norm):
                 optimizer_step(state, config, config.epochs * len(batches))
                 update_ema(state, config)
-                sums += batch_sums(denoised, clean, loss, count)
+                sums += torch.stack([F.mse_loss(denoised, clean), loss, torch.ones_like(loss), norm]).detach() * count
             else:
                 skipped += 1
                 skip_step(state, buffers, min(PATIENCE, len(batches)))
+        totals = distributed.total(sums).tolist()
+        if state.check_lags and not math.isfinite(sum(totals)):
+            state.load_state_dict(before)
+            state.check_lags = False  # the epoch again, each step checked
+            continue
         for ema_buffer, buffer in zip(state.ema_buffers, state.buffers):
             ema_buffer.copy_(buffer)  # BatchNorm's running statistics are averages already
-        record = dict(epoch=epoch + 1) | epoch_means(sums, loss_fn) | (dict(skipped=skipped) if skipped else {})
+        record = dict(epoch=epoch + 1) | epoch_means(totals, loss_fn) | (dict(skipped=skipped) if skipped else {})
         if test_set is not None and config.evaluates(epoch + 1) and distributed.rank() == 0:
             record["psnr"] = held_out_psnr(state.ema_model, test_set)
         record["seconds"] = time.perf_counter() - start
@@ -123,10 +132,6 @@ def shuffled_batches(count: int, batch_size: int, key: tuple[int, int]) -> list[
         raise ValueError(f"batch_size {batch_size} exceeds the {count} training images; try batch_size={count}")
     order = np.random.default_rng(key).permutation(count).tolist()
     return [order[first : first + batch_size] for first in range(0, count, batch_size)]
-
-
-def gradients_are_finite(state: TrainState) -> bool:
-    return math.isfinite(nn.utils.get_total_norm([p.grad for p in state.params if p.grad is not None]))
 
 
 def optimizer_step(state: TrainState, config: TrainConfig, steps: int) -> None:
@@ -161,14 +166,8 @@ def skip_step(state: TrainState, buffers: list[Tensor], patience: int) -> None:
         buffer.copy_(before)
 
 
-@torch.no_grad()
-def batch_sums(denoised: Tensor, clean: Tensor, loss: Tensor, count: int) -> Tensor:
-    """[squared error, loss, 1] times the images of a batch, without waiting for a GPU."""
-    return torch.stack([F.mse_loss(denoised, clean), loss, torch.ones_like(loss)]) * count
-
-
-def epoch_means(sums: Tensor, loss_fn: Loss) -> dict[str, float]:
-    error, loss, images = distributed.total(sums).tolist()
+def epoch_means(totals: list[float], loss_fn: Loss) -> dict[str, float]:
+    error, loss, images, _ = totals
     return dict(train_mse=error / images) | ({} if loss_fn is F.mse_loss else dict(train_loss=loss / images))
 
 

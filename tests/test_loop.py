@@ -112,6 +112,56 @@ def test_the_count_of_such_steps_goes_on_in_the_next_epoch_and_in_another_proces
         list(training_loop(model, train_set, test_set, config, again))
 
 
+class SpoiltPair:
+    """A data set with a pair of NaN in one epoch, whenever that pair is asked for; counts the epochs begun."""
+
+    def __init__(self, train_set, epoch, indices):
+        self.train_set, self.spoilt, self.begun = train_set, (epoch, set(indices)), []
+        self.shape = train_set.shape
+
+    def __len__(self):
+        return len(self.train_set)
+
+    def set_epoch(self, epoch):
+        self.begun.append(epoch)
+        self.train_set.set_epoch(epoch)
+
+    def batch(self, indices):
+        epoch, spoilt = self.spoilt
+        factor = float("nan") if self.begun[-1] == epoch and spoilt & set(indices) else 1.0
+        return tuple(x * factor for x in self.train_set.batch(indices))
+
+
+@pytest.mark.parametrize("network", [lambda: UNet(1, (16, 24)), Normalised])
+@pytest.mark.parametrize("indices, begun", [((), [0, 1, 2, 3]), ((5,), [0, 1, 1, 2, 3]), ((0,), [0, 1, 1, 2, 3])])
+def test_a_check_that_lags_gives_the_same_run(network, indices, begun):
+    """As a GPU checks, once an epoch, here on the CPU: to the bit what a check at each step gives."""
+    ends = []
+    for lags in (False, True):
+        _, train_set, test_set, config = small(epochs=4, batch_size=2)
+        model, spoilt = network(), SpoiltPair(train_set, 1, indices)
+        state = TrainState.new(model, config, train_set.shape)
+        assert state.check_lags == (device().type != "cpu")
+        state.check_lags = lags
+        ends.append((model, state, list(training_loop(model, spoilt, test_set, config, state))))
+    (model, state, history), (lagging, lagging_state, lagging_history) = ends
+    assert same(model, lagging) and same(state.model, lagging_state.model) and spoilt.begun == begun
+    assert figures(history) == figures(lagging_history) == figures(lagging_state.history)
+    assert [record.get("skipped", 0) for record in history] == [0, int(bool(indices)), 0, 0]
+    assert state.step == lagging_state.step == 16 - bool(indices)
+
+
+def test_a_check_that_lags_ends_a_run_that_diverged():
+    model, train_set, test_set, config = small(epochs=3)
+    state = TrainState.new(model, config, train_set.shape)
+    state.check_lags, records = True, []
+    with pytest.raises(FloatingPointError, match="gradient of epoch 2 was not finite 2 times in a row"):
+        for record in training_loop(model, SpoiltPair(train_set, 1, range(8)), test_set, config, state):
+            records.append(record)
+    assert len(records) == len(state.history) == 1
+    assert all(p.isfinite().all() for m in (model, state.model) for p in m.parameters())
+
+
 def test_losses_by_name_and_by_function_train_alike():
     def absolute(denoised, clean):
         return (denoised - clean).abs().mean()
