@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from src.datasets import LUMA, drawn_photos, finger_numbers
 from src.datasets.__main__ import main
+from src.datasets.device_noise import DeviceNoiseDataset
 from src.datasets.drawn_set import draw_set
 from src.datasets.grey_and_shrink import GreyShrinkDataset, shrunk
 from src.datasets.hand_scenes import draw_scenes, test_scene, training_scene
@@ -133,10 +134,14 @@ def test_without_grey_and_shrinking_pairs_are_those_of_the_core(images):
             assert torch.equal(a, b)
 
 
-def test_grey_pairs_are_luma_with_one_noise_in_all_channels(images):
+BOTH = pytest.mark.parametrize("kind", [GreyShrinkDataset, DeviceNoiseDataset])
+
+
+@BOTH
+def test_grey_pairs_are_luma_with_one_noise_in_all_channels(images, kind):
     plain = GaussianNoiseDataset(images, 0.1, seed=4)
-    grey = GreyShrinkDataset(images, 0.1, seed=4, grey_fraction=1.0)
-    noisy, clean = grey.batch(list(range(12)))
+    grey = kind(images, 0.1, seed=4, grey_fraction=1.0)
+    noisy, clean = (x.cpu() for x in grey.batch(list(range(12))))
     _, colour = plain.batch(list(range(12)))
     luma = torch.tensordot(torch.from_numpy(LUMA), colour, dims=([0], [1]))
     assert torch.allclose(clean, luma[:, None].expand(-1, 3, -1, -1), atol=1e-6)
@@ -145,8 +150,9 @@ def test_grey_pairs_are_luma_with_one_noise_in_all_channels(images):
     assert float(noise[:, 0].std()) == pytest.approx(0.1, rel=0.02)
 
 
-def test_the_fraction_of_grey_pairs(images):
-    pairs, grey = GreyShrinkDataset(images, 0.1, grey_fraction=0.25), 0
+@BOTH
+def test_the_fraction_of_grey_pairs(images, kind):
+    pairs, grey = kind(images, 0.1, grey_fraction=0.25), 0
     for epoch in range(40):
         pairs.set_epoch(epoch)
         _, clean = pairs.batch(list(range(12)))
@@ -154,9 +160,10 @@ def test_the_fraction_of_grey_pairs(images):
     assert 0.18 < grey / 480 < 0.32
 
 
-def test_shrunk_crops_are_the_image_made_smaller(images):
+@BOTH
+def test_shrunk_crops_are_the_image_made_smaller(images, kind):
     """One in four is a plain crop. The others, of noise, are smoother: their standard deviation is smaller."""
-    pairs = GreyShrinkDataset(images, 0.0, seed=1, crop_size=20, min_scale=0.5)
+    pairs = kind(images, 0.0, seed=1, crop_size=20, min_scale=0.5)
     deviations = []
     for epoch in range(20):
         pairs.set_epoch(epoch)
@@ -168,7 +175,7 @@ def test_shrunk_crops_are_the_image_made_smaller(images):
     image = images.array(0)
     expected = F.interpolate(torch.from_numpy(image[None].astype(np.float32)), size=(12, 12), mode="area")[0].numpy()
     assert np.corrcoef(shrunk(image, 12).ravel(), expected.ravel())[0, 1] > 0.85
-    with pytest.raises(ValueError, match="transform needs crops that are not shrunk"):
+    with pytest.raises(ValueError, match=r"transform (needs crops that are not shrunk|draws its crop by)"):
         pairs.transform(0, image)
 
 
@@ -182,9 +189,10 @@ def test_shrunk_crops_are_the_image_made_smaller(images):
         (dict(crop_size=49), "crop_size must be a whole number from 1 to 48"),
     ],
 )
-def test_wrong_settings(images, wrong, message):
+@BOTH
+def test_wrong_settings(images, wrong, message, kind):
     with pytest.raises(ValueError, match=message) as error:
-        GreyShrinkDataset(images, **wrong)
+        kind(images, **wrong)
     assert "\n" not in str(error.value)
 
 

@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy.stats import binomtest, chisquare, kstest
 
 from src.config import TrainConfig
-from src.datasets.device_noise import DeviceNoiseDataset, philox
+from src.datasets.device_noise import DeviceNoiseDataset, philox, shrinking_matrices
 from src.images import ImageSet
 from src.loop import training_loop
 from src.unet import UNet
@@ -50,8 +53,9 @@ def test_the_noise_is_normal_white_and_of_sigma(images):
         assert abs(correlation) < 5 / count**0.5
 
 
-def test_a_pair_depends_on_seed_epoch_and_index_alone(images):
-    options = dict(sigma=(0, 0.3), crop_size=16, augment=True)
+@pytest.mark.parametrize("more", [{}, dict(grey_fraction=0.5, min_scale=0.6)])
+def test_a_pair_depends_on_seed_epoch_and_index_alone(images, more):
+    options = dict(sigma=(0, 0.3), crop_size=16, augment=True, **more)
     train_set = DeviceNoiseDataset(images, seed=1, **options)
     train_set.set_epoch(4)
     together, alone = train_set.batch([3, 7, -1]), train_set.batch([7])
@@ -61,6 +65,78 @@ def test_a_pair_depends_on_seed_epoch_and_index_alone(images):
     again.set_epoch(4)
     assert torch.equal(again.batch([7])[0], alone[0])
     assert not torch.equal(DeviceNoiseDataset(images, seed=2, **options).batch([7])[0], alone[0])
+
+
+def test_noise_of_other_seeds_epochs_and_indices_is_independent(images):
+    noises = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0), (2**32, 0)):
+        pairs = DeviceNoiseDataset(images, sigma=0.2, seed=seed)
+        pairs.set_epoch(epoch)
+        noisy, clean = pairs.batch(list(range(12)))
+        noises += list((noisy - clean).flatten(1) / 0.2)
+    correlation = torch.stack(noises) @ torch.stack(noises).T / len(noises[0])
+    assert correlation.fill_diagonal_(0).abs().max() < 5 / len(noises[0]) ** 0.5
+
+
+def drawn(count, **options):
+    """The clean crops of count epochs of 12 images [3, 40, 40] without noise, in whole levels: 5 y, 5 x and 0."""
+    rows = 5 * torch.arange(40, dtype=torch.uint8).view(40, 1).expand(40, 40)
+    pixels = torch.stack([rows, rows.T, torch.zeros_like(rows)]).expand(12, 3, 40, 40)
+    pairs, crops = DeviceNoiseDataset(ImageSet.from_pixels(pixels), sigma=0, **options), []
+    for epoch in range(count):
+        pairs.set_epoch(epoch)
+        crops.append((pairs.batch(list(range(12)))[1] * 255).round())
+    return torch.cat(crops)
+
+
+def test_crops_lie_where_the_closed_form_says():
+    """41 places from 8 pixels before the first to 8 after the last, of which 9 each are pushed back to an end."""
+    corners = (drawn(300, crop_size=16)[:, :2, 0, 0] / 5).long()  # [3600, 2]
+    expected = np.array([9, *[1] * 23, 9]) / 41
+    for corner in corners.T:
+        assert chisquare(np.bincount(corner, minlength=25), 3600 * expected).pvalue > 1e-3
+    ends = (corners > 0).long() + (corners == 24)  # 0 first, 1 between, 2 last
+    both = np.outer([9, 23, 9], [9, 23, 9]).ravel() / 41**2
+    assert chisquare(np.bincount(3 * ends[:, 0] + ends[:, 1], minlength=9), 3600 * both).pvalue > 1e-3
+
+
+def test_the_eight_turns_are_equally_frequent():
+    images = drawn(150, augment=True)
+    corners = images[:, :2, [0, 0, -1], [0, -1, 0]].flatten(1)  # of y and x at three corners: another in each turn
+    _, counts = corners.unique(dim=0, return_counts=True)
+    assert len(counts) == 8 and chisquare(counts).pvalue > 1e-3
+
+
+def test_three_in_four_crops_are_shrunk_by_an_even_factor():
+    """The side of each square shrunk to 16 pixels, by the slope that it leaves: round(16 / scale)."""
+    crops = drawn(500, crop_size=16, min_scale=0.5)
+    slopes = torch.stack([crops[:, 0, 12, 8] - crops[:, 0, 3, 8], crops[:, 1, 8, 12] - crops[:, 1, 8, 3]]) / 9
+    sides = (16 * slopes / 5).round().long()  # a pixel more is 2.8 levels, rounded twice
+    assert torch.equal(sides[0], sides[1])
+    edges = np.clip([16 / (side - 0.5) for side in range(16, 34)], 0.5, 1)
+    expected = 0.75 * (edges[:-1] - edges[1:]) / 0.5 + 0.25 * (np.arange(16, 33) == 16)
+    assert chisquare(np.bincount(sides[0] - 16, minlength=17), 6000 * expected).pvalue > 1e-3
+
+
+def test_crops_are_shrunk_as_pillow_shrinks():
+    rng = np.random.default_rng(0)
+    for matrix, side in zip(shrinking_matrices(16, 32), range(16, 33)):
+        image = rng.random((32, 32), dtype=np.float32) * 255  # beyond `side` anything may stand
+        expected = np.asarray(Image.fromarray(image[:side, :side]).resize((16, 16), Image.Resampling.BICUBIC))
+        assert np.abs((matrix @ torch.from_numpy(image) @ matrix.T).numpy() - expected).max() < 0.01
+
+
+def test_grey_and_sigma_have_their_laws(images):
+    pairs = DeviceNoiseDataset(images, sigma=(0.1, 0.3), seed=5, grey_fraction=0.25)
+    sigmas, grey = [], []
+    for epoch in range(200):
+        pairs.set_epoch(epoch)
+        noisy, clean = pairs.batch(list(range(12)))
+        sigmas += (noisy - clean).std(dim=(1, 2, 3)).tolist()
+        grey += (clean[:, 0] == clean[:, 1]).all(dim=(1, 2)).tolist()
+    assert binomtest(sum(grey), 2400, 0.25).pvalue > 1e-3
+    assert kstest(sigmas, "uniform", (0.1, 0.2)).pvalue > 1e-3
+    assert abs(np.corrcoef(sigmas, grey)[0, 1]) < 4 / 2400**0.5
 
 
 def test_crops_show_the_image_turned(images):
@@ -88,11 +164,39 @@ def test_it_trains(images):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_draws_what_the_cpu_draws(images):
-    options = dict(sigma=(0, 0.3), seed=1, crop_size=16, augment=True)
+@pytest.mark.parametrize("more", [{}, dict(grey_fraction=0.5)])
+def test_a_gpu_draws_what_the_cpu_draws(images, more):
+    options = dict(sigma=(0, 0.3), seed=1, crop_size=16, augment=True, **more)
     here, there = (
         DeviceNoiseDataset(images, **options, where=torch.device(w)).batch([0, 5, 11]) for w in ("cpu", "cuda")
     )
-    assert torch.equal(here[1], there[1].cpu())
+    torch.testing.assert_close(here[1], there[1].cpu(), atol=2e-7, rtol=0)
     torch.testing.assert_close(here[0], there[0].cpu(), atol=2e-6, rtol=0)
+
+
+@pytest.mark.gpu
+def test_a_gpu_shrinks_what_the_cpu_shrinks(images):
+    """But for values of which one is rounded up and the other down."""
+    options = dict(sigma=0, seed=1, crop_size=16, min_scale=0.5)
+    here, there = (DeviceNoiseDataset(images, **options, where=torch.device(w)).batch([0, 5, 11])[1].cpu()
+                   for w in ("cpu", "cuda"))  # fmt: skip
+    assert (here - there).abs().max() < 1.01 / 255 and (here != there).float().mean() < 0.01
+
+
+class Unread(DeviceNoiseDataset):
+    """From the second epoch on, to wait for the GPU before an epoch's last batch of three is an error."""
+
+    def batch(self, indices):
+        self.asked = getattr(self, "asked", 0) + 1
+        torch.cuda.set_sync_debug_mode("error" if self.epoch and self.asked % 3 else "default")
+        return super().batch(indices)
+
+
+@pytest.mark.gpu
+def test_no_step_waits_for_the_gpu(images):
+    train_set = Unread(images, sigma=0.2, crop_size=16, augment=True, grey_fraction=0.5, min_scale=0.6)
+    loop = training_loop(UNet(3, (16, 24)), train_set, None, TrainConfig(epochs=3, batch_size=4, loss="psnr"))
+    try:
+        assert len(list(loop)) == 3 and train_set.asked == 9
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from src.checkpoint import load, run_folder
@@ -38,6 +39,18 @@ def test_the_recipe_of_the_shipped_network_and_one_that_starts_from_it(photos, t
     assert isinstance(model, NoiseLevelNormalised) and model.unet.config["blocks"] == 2
     assert main(["--data", photos, "--run", str(tmp_path / "blind"), "--start", grey, "--blocks", "2", *TINY]) == 1
     assert "is noise-level normalised; add --noise-level-normalised" in capsys.readouterr().err
+
+
+def test_pairs_made_on_the_device_are_part_of_the_run(photos, tmp_path, capsys):
+    """A run goes on with the draws that it began with, whatever the machine."""
+    words = ["--data", photos, "--run", str(tmp_path / "run"), *TINY, "--min-scale", "0.75"]
+    assert main([*words, "--device-data"]) == main([*words, "--device-data", "--epochs", "2"]) == 0
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert record["fingerprint"]["train_set"]["class"].endswith("DeviceNoiseDataset")
+    assert record["fingerprint"]["train_set"]["grey_fraction"] == 0.25 and "class" not in record["test_set"]
+    assert main([*words, "--no-device-data"]) == 1
+    assert "class is src.datasets.device_noise.DeviceNoiseDataset, not None" in capsys.readouterr().err
+    assert parsed([]).device_data == torch.cuda.is_available()
 
 
 def test_defaults_are_the_recipe_of_the_shipped_network():

@@ -9,6 +9,9 @@ A network for grey photos with noise-level normalisation, from an earlier run wi
         --noise-level-normalised --crop-size 128 --batch-size 8 --epochs 90
 
 `load_denoiser("checkpoints/<run>")` reads the result.
+
+With CUDA the pairs are made on the GPU, by the same law but with other draws than on a CPU. `--device-data` makes the
+GPU's draws on any machine, `--no-device-data` the CPU's.
 """
 
 import argparse
@@ -19,7 +22,9 @@ from torch import Tensor, nn
 
 from src.checkpoint import load, run_folder
 from src.config import TrainConfig
+from src.datasets.device_noise import DeviceNoiseDataset
 from src.datasets.grey_and_shrink import GreyShrinkDataset
+from src.device import device
 from src.files import exit_code, number, say
 from src.images import load_images, split_images
 from src.networks import NoiseLevelNormalised, deepened
@@ -52,6 +57,8 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add("--grey-fraction", type=number, default=0.25, help="fraction of the pairs that are grey")
     add("--min-scale", type=number, default=1.0, help="smallest factor by which crops are made smaller")
     add("--crop-size", type=int, default=64, help="side of the training crops in pixels")
+    add("--device-data", action=argparse.BooleanOptionalAction, default=device().type == "cuda",
+        help="make crops and noise on the device that trains; a run goes on with what it began with")  # fmt: skip
     add("--widths", type=int, nargs="+", default=[32, 64, 128, 192], help="channels of each level")
     add("--blocks", type=int, default=1, help="residual blocks a level")
     add("--noise-level-normalised", action="store_true", help="scale the input by 1/sigma, estimated or given")
@@ -77,7 +84,8 @@ def train(arguments: argparse.Namespace) -> int:
     train_images = train_images.sample(arguments.max_train, arguments.seed)
     held_out = held_out.sample(arguments.max_held_out, arguments.seed)
     sigma = arguments.sigma[0] if len(arguments.sigma) == 1 else tuple(arguments.sigma)
-    train_set = GreyShrinkDataset(
+    kind = DeviceNoiseDataset if arguments.device_data else GreyShrinkDataset
+    train_set = kind(
         train_images, sigma, arguments.seed, crop_size=arguments.crop_size, augment=True,
         grey_fraction=arguments.grey_fraction, min_scale=arguments.min_scale,
     )  # fmt: skip
