@@ -139,6 +139,14 @@ def test_the_package_lists_every_part_and_every_shipped_network():
     assert there and listed == code | {f"src.published.{name}" for name in there}
 
 
+def test_the_public_workflow_calls_what_ci_calls():
+    targets = []
+    for name in (".ci/run", ".github/workflows/test.yml"):
+        calls = re.findall(r"^(?: *- run: )?make (.+)", (ROOT / name).read_text(encoding="utf-8"), re.M)
+        targets.append({target for call in calls for target in call.split()})
+    assert {"test", "test-slow"} <= targets[0] <= targets[1]
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """A wheel of the project, unpacked beside nothing else of it; what notebooks need seems to be missing."""
