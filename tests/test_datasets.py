@@ -16,7 +16,7 @@ from src.datasets import LUMA, drawn_photos, finger_numbers
 from src.datasets.__main__ import main
 from src.datasets.device_noise import DeviceNoiseDataset
 from src.datasets.drawn_set import draw_set
-from src.datasets.grey_and_shrink import GreyShrinkDataset, shrunk
+from src.datasets.grey_and_shrink import GreyShrinkDataset, shrunk, vivid_colours
 from src.datasets.hand_scenes import draw_scenes, test_scene, training_scene
 from src.files import ROOT
 from src.images import ImageSet
@@ -179,6 +179,37 @@ def test_shrunk_crops_are_the_image_made_smaller(images, kind):
         pairs.transform(0, image)
 
 
+def test_vivid_colours_of_one_colour_by_hand():
+    """Chroma times 0.8 + 2.4 * draw, 8/255 brighter, times the light; a mean has no contrast, a plane no blur."""
+    colour = torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1).expand(2, 3, 6, 6)
+    draws = torch.tensor([[0.5, 0.9, 0.0, 0.0, 0.0], [0.0, 0.1, 1.0, 0.5, 0.0]])
+    luma = 0.299 * 0.5 + 0.587 * 0.4 + 0.114 * 0.3
+    vivid = vivid_colours(colour, draws)
+    for i, (gain, light) in enumerate([(2.0, (1, 1, 1)), (0.8, (1.2, 0.75, 0.3))]):
+        for channel, value in enumerate((0.5, 0.4, 0.3)):
+            expected = light[channel] * (luma + 8 / 255 + gain * (value - luma))
+            assert torch.allclose(vivid[i, channel], torch.tensor(expected), atol=1e-6)
+
+
+def test_vivid_colours_raise_contrast_and_leave_grey_grey():
+    grey = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)).expand(1, 3, 16, 16) * 0.5 + 0.2
+    vivid = vivid_colours(grey, torch.tensor([[0.7, 0.5, 0.1, 0.2, 0.3]]))
+    assert torch.allclose(vivid[:, 0], vivid[:, 2], atol=1e-6)
+    assert float(vivid.std() / grey.std()) == pytest.approx(1.1, abs=1e-4)
+
+
+@BOTH
+def test_a_fifth_of_vivid_pairs_have_a_coloured_light(kind):
+    pairs = kind(ImageSet.from_pixels(torch.full((12, 3, 8, 8), 100, dtype=torch.uint8)), 0.0, seed=2, vivid=True)
+    coloured = 0
+    for epoch in range(60):
+        pairs.set_epoch(epoch)
+        _, clean = pairs.batch(list(range(12)))
+        coloured += int((clean.std(dim=1) > 1e-3).all(dim=(1, 2)).sum())
+    assert abs(coloured / 720 - 0.2) < 4 * (0.2 * 0.8 / 720) ** 0.5
+    assert pairs.config["vivid"] is True
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [
@@ -196,7 +227,9 @@ def test_wrong_settings(images, wrong, message, kind):
     assert "\n" not in str(error.value)
 
 
-def test_grey_pairs_need_colour(images):
+def test_grey_and_vivid_pairs_need_colour(images):
+    with pytest.raises(ValueError, match="vivid needs images of 3 channels, got 1; try vivid=False"):
+        GreyShrinkDataset(ImageSet.from_pixels(images.pixels[:, :1]), vivid=True)
     with pytest.raises(ValueError, match="grey_fraction needs images of 3 channels, got 1"):
         GreyShrinkDataset(ImageSet.from_pixels(images.pixels[:, :1]), grey_fraction=0.5)
 

@@ -53,7 +53,7 @@ def test_the_noise_is_normal_white_and_of_sigma(images):
         assert abs(correlation) < 5 / count**0.5
 
 
-@pytest.mark.parametrize("more", [{}, dict(grey_fraction=0.5, min_scale=0.6)])
+@pytest.mark.parametrize("more", [{}, dict(grey_fraction=0.5, min_scale=0.6, vivid=True)])
 def test_a_pair_depends_on_seed_epoch_and_index_alone(images, more):
     options = dict(sigma=(0, 0.3), crop_size=16, augment=True, **more)
     train_set = DeviceNoiseDataset(images, seed=1, **options)

@@ -33,7 +33,7 @@ def test_the_recipe_of_the_shipped_network_and_one_that_starts_from_it(photos, t
     assert config["loss"] == "psnr" and config["cooldown"] == 1
     assert type(load(first)) is UNet
 
-    options = ["--grey-fraction", "1", "--min-scale", "0.75", "--blocks", "2", "--noise-level-normalised"]
+    options = ["--grey-fraction", "1", "--min-scale", "0.75", "--blocks", "2", "--noise-level-normalised", "--vivid"]
     assert main(["--data", photos, "--run", grey, "--start", first, *options, *TINY]) == 0
     model = load(grey)
     assert isinstance(model, NoiseLevelNormalised) and model.unet.config["blocks"] == 2

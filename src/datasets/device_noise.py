@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.datasets import LUMA
-from src.datasets.grey_and_shrink import GreyShrinkDataset
+from src.datasets.grey_and_shrink import GreyShrinkDataset, vivid_colours
 from src.device import device
 from src.images import ImageSet
 
 MULTIPLIERS, WEYL, MASK = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85), 0xFFFFFFFF
-NOISE, CHOICES = 0, 1  # third word of the counter: the noise, and the crop, turn, sigma, scale and grey
+NOISE, CHOICES, COLOURS = 0, 1, 2  # third word of the counter: of the noise; crop, turn, sigma, scale, grey; colours
 
 
 def philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -93,6 +93,8 @@ class DeviceNoiseDataset(GreyShrinkDataset):
         rows = torch.tensor([range(len(self))[index] for index in indices]).to(self.where, non_blocking=True)
         turn, sigma, grey, _, *square = uniform(self._words(rows, 2, CHOICES)).flatten(1).unbind(1)  # eight of [B]
         clean = self._turned(self._cropped(rows, *square), (8 * turn).long()) / 255  # [B, C, H, W]
+        if self.vivid:
+            clean = vivid_colours(clean, uniform(self._words(rows, 2, COLOURS)).flatten(1)[:, :5])
         count = -(-clean[0].numel() // 4)
         noise = normal(self._words(rows, count, NOISE)).flatten(1)[:, : clean[0].numel()].view_as(clean)
         if self.grey_fraction:

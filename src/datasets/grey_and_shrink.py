@@ -1,4 +1,4 @@
-"""Pairs for a denoiser of any photo: some of them grey, some of images made smaller before the noise is added."""
+"""Pairs for a denoiser of any photo: some grey, some made smaller, more colourful where asked for."""
 
 import math
 
@@ -13,13 +13,14 @@ from src.noise import GaussianNoiseDataset, random_square
 
 
 class GreyShrinkDataset(GaussianNoiseDataset):
-    """Pairs (noisy, clean) as of GaussianNoiseDataset, of which some are grey and some are shrunk.
+    """Pairs (noisy, clean) as of GaussianNoiseDataset, of which some are grey, some shrunk, and all vivid if asked for.
 
     grey_fraction  fraction in [0, 1] of the pairs that are grey: luma (ITU-R 601) in all three channels, with the same
                    noise in them. A network trained on some denoises colour and grey images
     min_scale      0.5: three in four of the crops are of the image made smaller, by a factor drawn evenly from 0.5 to
                    1, so that edges are as sharp as in small images. 1: none. crop_size / min_scale must fit into the
                    images
+    vivid          True: contrast and colours of photos, see `vivid_colours`; for drawn images, whose colours are paler
 
     The other arguments and the errors are those of GaussianNoiseDataset.
     """
@@ -35,6 +36,7 @@ class GreyShrinkDataset(GaussianNoiseDataset):
         augment: bool = False,
         grey_fraction: float = 0.0,
         min_scale: float = 1.0,
+        vivid: bool = False,
     ):
         super().__init__(images, sigma, seed, fixed, clip, crop_size, augment)
         channels, shorter = self.images.shape[1], min(self.images.shape[2:])
@@ -51,12 +53,15 @@ class GreyShrinkDataset(GaussianNoiseDataset):
                 f"crops of {self.crop_size} at min_scale={min_scale} need {round(self.crop_size / min_scale)} pixels, "
                 f"the images have {shorter}; try min_scale={math.ceil(100 * self.crop_size / shorter) / 100}"
             )
-        self.grey_fraction, self.min_scale = grey_fraction, min_scale
+        if vivid and channels != 3:
+            raise ValueError(f"vivid needs images of 3 channels, got {channels}; try vivid=False")
+        self.grey_fraction, self.min_scale, self.vivid = grey_fraction, min_scale, vivid
 
     @property
     def config(self) -> dict:
         """What decides the pairs besides the epoch: part of a run's fingerprint."""
-        return super().config | dict(grey_fraction=self.grey_fraction, min_scale=self.min_scale)
+        about = dict(grey_fraction=self.grey_fraction, min_scale=self.min_scale)
+        return super().config | about | (dict(vivid=True) if self.vivid else {})  # no new word for earlier runs
 
     def fill(self, index: int, noisy: np.ndarray, clean: np.ndarray) -> None:
         """Write pair `index` into two float32 [C, H, W]."""
@@ -64,6 +69,9 @@ class GreyShrinkDataset(GaussianNoiseDataset):
         np.divide(self.augmented(rng, self.images.array(index)), np.float32(255), out=clean)
         sigma = rng.uniform(*self.sigma) if isinstance(self.sigma, tuple) else self.sigma
         grey = self.grey_fraction > 0 and rng.random() < self.grey_fraction
+        if self.vivid:
+            draws = torch.from_numpy(rng.random(5, dtype=np.float32))[None]
+            clean[:] = vivid_colours(torch.from_numpy(clean)[None], draws)[0]
         rng.standard_normal(dtype=np.float32, out=noisy)
         if grey:
             clean[:], noisy[1:] = np.tensordot(LUMA, clean, 1), noisy[0]
@@ -81,6 +89,24 @@ class GreyShrinkDataset(GaussianNoiseDataset):
         if self.min_scale < 1:
             raise ValueError(f"transform needs crops that are not shrunk, got min_scale={self.min_scale}; use 1")
         return super().transform(index, image)
+
+
+def vivid_colours(images: Tensor, draws: Tensor) -> Tensor:
+    """Give drawn images the contrast, brightness and colours that photos have; float32 [B, 3, H, W] in [0, 1].
+
+    Half of the colour of the photos of BSD400 is missing in `drawn_photos`, all of it coarse, and a tenth of their
+    contrast. So chroma is doubled on average and blurred over 3x3 pixels. In a fifth of the images the light is
+    coloured: its red, green and blue are drawn evenly from 0.3 to 1.2.
+    draws: [B, 5], uniform in [0, 1): of the chroma's gain, whether the light is coloured, and the light's colour.
+    """
+    luma = torch.as_tensor(LUMA, device=images.device).view(1, 3, 1, 1)
+    grey = (images * luma).sum(dim=1, keepdim=True)
+    chroma = F.avg_pool2d(F.pad(images - grey, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    gain, coloured, light = (x[..., None, None] for x in draws.split([1, 1, 3], dim=1))
+    mean = grey.mean(dim=(2, 3), keepdim=True)
+    result = mean + 1.1 * (grey - mean) + 8 / 255 + (0.8 + 2.4 * gain) * chroma
+    light = torch.where(coloured < 0.2, 0.3 + 0.9 * light, 1.0)
+    return (light * result).clamp(0, 1)
 
 
 def shrunk(image: np.ndarray, side: int) -> np.ndarray:
