@@ -13,6 +13,7 @@ from src.datasets.hand_scenes import draw_scenes, test_scene
 from src.images import ImageSet
 from src.networks import MaskUNet
 from src.photos.hand_finder import Found
+from src.photos.publishing import read_record
 from src.studies import hand_figures
 from src.studies.hand_finding import REBUILDER, MaskDataset, main, network
 from src.studies.hand_methods import (
@@ -24,7 +25,6 @@ from src.studies.hand_methods import (
     find_methods,
     hand_before_wall,
 )
-from src.studies.publishing import read_record
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from src.metrics import psnr
 from src.photos.denoiser import SHIPPED
+from src.photos.publishing import read_record
 from src.studies import photo_benchmarks, photo_noise
-from src.studies.publishing import read_record
 from src.unet import UNet
 
 

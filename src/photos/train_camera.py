@@ -15,9 +15,6 @@ target is the clean image itself: see `CLEAN_DETAIL` and `CLEAN_REST`.
 
 import argparse
 import copy
-import hashlib
-import io
-import json
 import math
 import sys
 from pathlib import Path
@@ -31,10 +28,11 @@ from src import checkpoint
 from src.config import TrainConfig
 from src.datasets.camera_noise import CameraNoiseDataset, blurred, luma_of
 from src.device import autocast, device, to_device
-from src.files import exit_code, say, write_atomically, write_json
+from src.files import exit_code, say
 from src.files.fingerprint import weights_sha256
 from src.images import load_images, split_images
 from src.networks.level_unet import LevelUNet, start_weights
+from src.photos.publishing import publish
 from src.train import fit
 
 LOWEST, HIGHEST = 4 / 255, 40 / 255  # levels that the network is trained with
@@ -140,18 +138,6 @@ def flip_and_turn(image: Tensor, turn: int, back: bool = False) -> Tensor:
         return torch.rot90(image.flip(2) if turn >= 4 else image, -(turn % 4), (1, 2))
     image = torch.rot90(image, turn % 4, (1, 2))
     return image.flip(2) if turn >= 4 else image
-
-
-def publish(run: str | Path, target: Path, command: str) -> None:
-    """Write a run's EMA weights as float16 and its record as `load` reads them, into the folder `target`."""
-    folder = checkpoint.run_folder(run)
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    weights = {name: value.cpu().half() for name, value in checkpoint.load(run).state_dict().items()}
-    file = io.BytesIO()
-    torch.save(weights, file)
-    content = file.getvalue()
-    write_atomically(target / "weights.pt", lambda out: out.write(content))
-    write_json(target / "record.json", record | dict(command=command, sha256=hashlib.sha256(content).hexdigest()))
 
 
 def main(argv: list[str] | None = None) -> int:

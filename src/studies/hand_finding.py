@@ -28,6 +28,7 @@ from src.noise import GaussianNoiseDataset
 from src.photos.denoiser import load_denoiser
 from src.photos.hand_finder import FINDER, blur_out, find_objects, objects_in
 from src.photos.photo_files import Photo
+from src.photos.publishing import publish
 from src.studies.hand_methods import (
     Method,
     as_float,
@@ -39,7 +40,6 @@ from src.studies.hand_methods import (
     hand_before_wall,
     reconstruct,
 )
-from src.studies.publishing import publish
 from src.train import fit
 
 RUNS = "08_object_blur_out"

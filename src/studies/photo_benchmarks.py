@@ -32,7 +32,7 @@ from src.images import ImageSet
 from src.metrics import psnr
 from src.noise import GaussianNoiseDataset
 from src.photos.denoiser import SHIPPED, denoise, load_denoiser
-from src.studies.publishing import publish, read_record
+from src.photos.publishing import publish, read_record
 
 SETS = {"CBSD68": ("cbsd68", "RGB"), "Set12": ("set12", "L"), "BSD68": ("bsd68_gray", "L")}  # folder, Pillow's mode
 SIGMAS = (15, 25, 50)

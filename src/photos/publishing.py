@@ -1,4 +1,4 @@
-"""Copy a run's network to a published folder: weights.pt, and record.json with the sha256 and the command."""
+"""Copy a run's network to a published folder: float16 weights.pt, and record.json with sha256 and command."""
 
 import hashlib
 import io
@@ -12,11 +12,11 @@ from src.files import write_atomically, write_json
 
 
 def publish(run: str | Path, target: Path, command: str, extra: dict | None = None) -> None:
-    """Write the EMA weights of a run and its record as `src.checkpoint.load` reads them from a published folder.
+    """Write the EMA weights of a run as float16, and its record, as `src.checkpoint.load` reads them.
 
     command: what trains it again. extra: further entries of the record. Raises FileNotFoundError for an unknown run.
     """
-    weights = {name: x.detach().cpu().contiguous() for name, x in load(run).state_dict().items()}
+    weights = {name: x.detach().cpu().half().contiguous() for name, x in load(run).state_dict().items()}
     record = json.loads((run_folder(run) / "record.json").read_text(encoding="utf-8"))
     file = io.BytesIO()
     torch.save(weights, file)
