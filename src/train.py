@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     option("--widths", type=int, nargs="+", default=[24, 48, 96, 128], help="channels of each level")
     option("--blocks", type=int, default=1, help="residual blocks a level")
     option("--run", default="train", help="folder below checkpoints/")
-    option("--start", metavar="RUN", help="begin with this run's weights, such as published/denoiser")
+    option("--start", metavar="RUN", help="begin with the weights of this run, a UNet such as 01_denoise")
     for field in fields(TrainConfig):
         name = f"--{field.name.replace('_', '-')}"
         option(name, type=type(field.default), default=field.default, help="see TrainConfig")

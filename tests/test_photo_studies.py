@@ -69,7 +69,8 @@ def test_a_run_is_published_and_measured(test_sets, tmp_path):
     fit(UNet(widths=(4, 8)), GaussianNoiseDataset(clean), None, config, run=run)
     assert photo_benchmarks.main(["--publish", run, "--to", str(target)]) == 0
     record = read_record(target)
-    assert record["command"] == "python -m src.photos.train_denoiser --epochs 2 --cooldown 1 --run denoiser"
+    commands = record["command"].split(" && ")
+    assert commands[0] == "python -m src.photos.train_denoiser" and "--start deeper" in commands[2]
     assert len(record["sha256"]) == 64
     command = [str(test_sets), "--weights", f"mine={target}", "--methods", "mine", "mine, ensemble", "--sets", "CBSD68",
                "--out", str(tmp_path / "scores.json")]  # fmt: skip

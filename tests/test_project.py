@@ -186,8 +186,12 @@ def test_a_wheel_denoises_with_its_own_weights(installed, image_folder):
 
 @pytest.mark.slow
 def test_a_wheel_trains_into_the_working_directory(installed, image_folder):
-    words = "--size 32 --crop-size 16 --widths 32 64 128 192 --start published/denoiser --epochs 1 --run mine"
-    done = run_installed(installed, sys.executable, "-m", "src.train", "--data", image_folder, *shlex.split(words))
+    words = (
+        "--size 32 --crop-size 16 --start published/denoiser --blocks 2 --noise-level-normalised --epochs 1 --run mine"
+    )
+    done = run_installed(
+        installed, sys.executable, "-m", "src.photos.train_denoiser", "--data", image_folder, *shlex.split(words)
+    )
     assert done.returncode == 0, done.stderr
     assert (installed / "empty/checkpoints/mine/record.json").exists()
 

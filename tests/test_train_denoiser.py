@@ -11,7 +11,7 @@ from PIL import Image
 from src.checkpoint import load, run_folder
 from src.datasets.drawn_photos import make
 from src.networks import NoiseLevelNormalised
-from src.photos.train_denoiser import RECIPE, main, parsed
+from src.photos.train_denoiser import RECIPE, STAGES, main, parsed
 from src.unet import UNet
 
 TINY = ["--size", "32", "--crop-size", "16", "--widths", "4", "8", "--batch-size", "4", "--epochs", "2", "--held-out",
@@ -80,6 +80,12 @@ def test_what_does_not_fit_is_one_line(options, message, photos, tmp_path, capsy
 def tiny_run(photos, tmp_path):
     assert main(["--data", photos, "--run", str(tmp_path / "first"), *TINY[:-4], "--epochs", "1", *TINY[-2:]]) == 0
     return str(tmp_path / "first")
+
+
+def test_the_three_runs_start_from_one_another():
+    first, deeper, vivid = (parsed(options.split()) for options in STAGES)
+    assert first.start is None and deeper.start == first.run and vivid.start == deeper.run
+    assert not deeper.vivid and vivid.vivid and deeper.blocks == vivid.blocks == 2
 
 
 def test_a_folder_of_ones_own_photos(tmp_path):

@@ -141,6 +141,7 @@ def choose_pass(
     if noise == "gaussian" or isinstance(model, LevelUNet):
         return lambda noisy, place: network(model, noisy, channel)
     amplitude = USUAL_LEVEL if level is None else level
+    channel = None if channel is None else torch.hypot(channel, torch.tensor(amplitude))  # of both noises
 
     def two_passes(noisy: Tensor, place: tuple[slice, slice]) -> Tensor:
         rows, columns = (np.arange(part.start, part.stop) % NOISE_PERIOD for part in place)

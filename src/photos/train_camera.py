@@ -1,7 +1,8 @@
 """Train the camera network: what the camera mode does in two passes, learnt by one network that needs one.
 
     python -m src.datasets drawn_photos             2,000 drawn images
-    python -m src.photos.train_camera               80 epochs: 92 minutes of one processor core
+    python -m src.photos.train_denoiser             a blind denoiser, the teacher: two hours of one processor core
+    python -m src.photos.train_camera               80 epochs: 92 minutes of one core
     python -m src.photos.train_camera --epochs 80 --publish checkpoints/published/camera
 
 The camera mode adds white Gaussian noise of a known level to a photo, denoises the sum with the network for Gaussian
@@ -34,6 +35,7 @@ from src.images import load_images, split_images
 from src.networks.level_unet import LevelUNet, start_weights
 from src.photos.publishing import publish
 from src.train import fit
+from src.unet import UNet
 
 LOWEST, HIGHEST = 4 / 255, 40 / 255  # levels that the network is trained with
 LARGEST_RATIO = 8  # of level and true standard deviation
@@ -149,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", default="data/drawn_photos", metavar="DIR", help="folder of sharp colour images")
     parser.add_argument("--size", type=int, default=256, help="side of the images in pixels")
     parser.add_argument("--max-train", type=int, default=100_000, help="most images to train on")
-    parser.add_argument("--teacher", default="published/denoiser", metavar="RUN", help="denoiser for Gaussian noise")
+    parser.add_argument("--teacher", default="denoiser", metavar="RUN", help="a blind UNet for Gaussian noise")
     parser.add_argument("--epochs", type=int, default=80, help="passes over the images")
     parser.add_argument("--cooldown", type=int, default=35, help="last epochs, over which the learning rates fall to 0")
     parser.add_argument("--batch-size", type=int, default=8, help="pairs a step")
@@ -164,6 +166,11 @@ def train_camera(arguments: argparse.Namespace) -> int:
     train_images, held_out = split_images(load_images(arguments.data, size=arguments.size), held_out=0.05)
     train_images, held_out = train_images.sample(arguments.max_train), held_out.sample(24)
     teacher = checkpoint.load(arguments.teacher).eval()
+    if not isinstance(teacher, UNet):
+        fix = "train one by python -m src.photos.train_denoiser"
+        raise ValueError(
+            f"--teacher must be a blind UNet, whose weights are the start, got {type(teacher).__name__}; {fix}"
+        )
     pairs = CameraNoiseDataset(train_images, seed=0, crop_size=arguments.crop_size)
     held_out_pairs = CameraNoiseDataset(held_out, 1, True, arguments.crop_size, fractions=(1, 0, 0))
     model = LevelUNet(widths=tuple(teacher.config["widths"]), blocks=teacher.config["blocks"])

@@ -1,12 +1,13 @@
-"""Train a denoiser for photos. The defaults are the recipe of the shipped network.
+"""Train a denoiser for photos. The shipped network took three runs, each from the weights of the one before:
 
     python -m src.datasets drawn_photos                  # 2,000 drawn images, without any photo
-    python -m src.photos.train_denoiser                  # 264 epochs, about two hours on one core
+    python -m src.photos.train_denoiser                  # blind, 264 epochs, about two hours on one core
+    python -m src.photos.train_denoiser --run deeper --start denoiser --blocks 2 --noise-level-normalised \\
+        --crop-size 128 --batch-size 8 --epochs 9 --cooldown 0
+    python -m src.photos.train_denoiser --run vivid --start deeper --blocks 2 --noise-level-normalised --vivid \\
+        --crop-size 128 --batch-size 8 --epochs 20 --cooldown 13
 
-A network for grey photos with noise-level normalisation, from an earlier run with fewer blocks:
-
-    python -m src.photos.train_denoiser --run grey --start denoiser --grey-fraction 1 --min-scale 0.5 --blocks 2 \\
-        --noise-level-normalised --crop-size 128 --batch-size 8 --epochs 90
+`--grey-fraction 1 --min-scale 0.5` makes it one for grey photos.
 
 `load_denoiser("checkpoints/<run>")` reads the result.
 
@@ -31,8 +32,14 @@ from src.networks import NoiseLevelNormalised, deepened
 from src.train import fit
 from src.unet import UNet
 
-RECIPE = dict(epochs=264, batch_size=16, loss="psnr")  # of the shipped network, where it differs from TrainConfig
+RECIPE = dict(epochs=264, batch_size=16, loss="psnr")  # of the first run, where it differs from TrainConfig
 COOLDOWN = 141 / 264  # of the epochs
+LATER = "--blocks 2 --noise-level-normalised --crop-size 128 --batch-size 8"
+STAGES = (  # options of the shipped network's three runs
+    "",
+    f"--run deeper --start denoiser {LATER} --epochs 9 --cooldown 0",
+    f"--run vivid --start deeper {LATER} --vivid --epochs 20 --cooldown 13",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

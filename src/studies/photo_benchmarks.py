@@ -33,6 +33,7 @@ from src.metrics import psnr
 from src.noise import GaussianNoiseDataset
 from src.photos.denoiser import SHIPPED, denoise, load_denoiser
 from src.photos.publishing import publish, read_record
+from src.photos.train_denoiser import STAGES
 
 SETS = {"CBSD68": ("cbsd68", "RGB"), "Set12": ("set12", "L"), "BSD68": ("bsd68_gray", "L")}  # folder, Pillow's mode
 SIGMAS = (15, 25, 50)
@@ -217,10 +218,8 @@ def measure_method(method: str, tool: Method, sha256: str | None, arguments: arg
 
 
 def publish_denoiser(run: str, target: Path) -> None:
-    """Copy a run of `src.photos.train_denoiser`, with the command that trains it again."""
-    record = read_record(run_folder(run))
-    epochs, cooldown = record["epochs"], record["fingerprint"]["config"]["cooldown"]
-    publish(run, target, f"python -m src.photos.train_denoiser --epochs {epochs} --cooldown {cooldown} --run denoiser")
+    """Copy a run of `src.photos.train_denoiser`, with the commands that train the shipped one again."""
+    publish(run, target, " && ".join(f"python -m src.photos.train_denoiser {options}".strip() for options in STAGES))
 
 
 if __name__ == "__main__":
