@@ -8,6 +8,8 @@ from torch import nn
 
 from src import export
 from src.checkpoint import load
+from src.networks import LevelUNet, NoiseLevelNormalised
+from src.networks.noise_level import with_sigma_channel
 from src.unet import UNet
 
 OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 15)  # 2.6 cannot; what lies between was not tried
@@ -35,6 +37,18 @@ def test_onnx_gives_the_images_of_torch_at_any_size(exported, trained, shape):
         expected = load(trained).cpu()(noisy)
     denoised = torch.from_numpy(session.run(None, {"noisy": noisy.numpy()})[0])
     assert denoised.shape == noisy.shape and (denoised - expected).abs().max() < 1e-4
+
+
+@pytest.mark.skipif(OLD, reason="needs the ONNX exporter of torch 2.15")
+@pytest.mark.parametrize("model", [NoiseLevelNormalised(UNet(widths=(4, 8))), LevelUNet(widths=(4, 8))])
+def test_onnx_takes_the_noise_level_as_a_channel(model, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    export.write_onnx(tmp_path / "model.onnx", model.eval())
+    noisy = with_sigma_channel(torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0)), 0.1)
+    with torch.inference_mode():
+        expected = model(noisy)
+    denoised = runtime.InferenceSession(tmp_path / "model.onnx").run(None, {"noisy": noisy.numpy()})[0]
+    assert denoised.shape == (2, 3, 32, 48) and abs(denoised - expected.numpy()).max() < 1e-4
 
 
 def test_the_model_card_says_what_was_trained(exported):

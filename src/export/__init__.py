@@ -5,6 +5,7 @@
 
 model.safetensors holds the EMA weights, and in its header what builds the network again; `load_safetensors` reads it.
 model.onnx takes float32 [B, C, H, W] of any size, `noisy`, and returns `denoised`; torch 2.15 writes it, 2.6 cannot.
+Where the network is given the noise level, as the shipped ones, its map is a further channel in ONNX.
 README.md is the model card. Needs the packages of NEEDED, the extra `export` of pyproject.toml.
 """
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from src.checkpoint import load, run_folder
 from src.files import exit_code, one_line, printable, say, write_atomically, write_text
+from src.networks import LevelUNet, NoiseLevelNormalised
 
 FILES = ("model.safetensors", "model.onnx", "README.md")
 NEEDED = ("safetensors", "onnx", "onnxscript")
@@ -120,7 +122,9 @@ def write_onnx(path: Path, model: nn.Module) -> None:
 
 
 def channels_of(model: nn.Module) -> int:
-    """Channels of the input, with the constant sigma channel of a non-blind network."""
+    """Channels of the input, with the last one of networks that are given the noise level."""
+    if isinstance(model, NoiseLevelNormalised | LevelUNet):
+        return model.config.get("unet", model.config)["channels"] + 1
     return next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d)).in_channels
 
 
@@ -131,6 +135,8 @@ def model_card(run: str, model: nn.Module, record: dict) -> str:
     psnr = f"{evaluated[-1]:.2f} dB PSNR on held-out images" if evaluated else "not evaluated on held-out images"
     description = json.dumps(dict(fingerprint), indent=1)
     channels = channels_of(model)
+    level = " The last channel holds the noise level at each pixel."
+    level = level if isinstance(model, NoiseLevelNormalised | LevelUNet) else ""
     return f"""---
 license: mit
 library_name: pytorch
@@ -138,8 +144,8 @@ tags: [image-denoising]
 ---
 # {type(model).__name__}, run {run}
 
-Removes Gaussian noise. Input: float32 `[B, {channels}, H, W]`, clean values in [0, 1], any size. Output: the same,
-not clamped.
+Removes noise. Input: float32 `[B, {channels}, H, W]`, clean values in [0, 1], any size.{level} Output: the image, not
+clamped.
 
 - Parameters: {sum(p.numel() for p in model.parameters()):,}
 - Epochs: {record["epochs"]}; {psnr}

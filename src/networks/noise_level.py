@@ -74,7 +74,7 @@ class NoiseLevelNormalised(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         channels = self.unet.config["channels"]
         if noisy.ndim == 4 and noisy.shape[1] == channels + 1:
-            noisy, sigma = noisy[:, :channels], noisy[:, channels:, :1, :1]
+            noisy, sigma = noisy[:, :channels], noisy[:, channels:, 0, 0, None, None]
         else:
             check_input(noisy, self.unet.head)
             sigma = estimate_sigma(noisy).reshape(-1, 1, 1, 1)
