@@ -42,6 +42,7 @@ OURS = "ours, drawn"  # the shipped network in SCORES
 LABELS = {  # of the methods of SCORES in tables and figures
     "bm3d": "BM3D", "nlm": "NLM", OURS: "ours", f"{OURS}, ensemble": "ours, x8",
     "ours, photos": "ours, trained on photos",
+    "ours, drawn, first run": "ours, first run (blind)",
     "ours, photos, grey, conditioned": "ours, grey photos, normalised",
 }  # fmt: skip
 # PSNR in dB at sigma 15, 25, 50: SwinIR's tables 5 and 6 (Liang and others 2021). "FFDNet, VibrantLeaves" (2025) is the
