@@ -97,8 +97,8 @@ def gaussian() -> pd.DataFrame:
 
 
 TABLES = {
-    "gaussian": gaussian,
     "headline": headline,
+    "gaussian": gaussian,
     "default-runs": default_runs,
     "epochs": epochs,
     "losses": lambda: study_table("03_losses", ("psnr", "ssim"), ("MSE", "L1", "SSIM", "Mix", "Mix 0.025")),
