@@ -9,6 +9,9 @@ from src.images import ImageSet
 from src.noise import GaussianNoiseDataset
 from src.unet import UNet
 
+# 2.6 cannot write ONNX; what lies between was not tried
+NO_ONNX = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 15)
+
 
 def small(seed=0, widths=(4, 8), **config):
     """A network, two data sets and a config: 8 images to train on and 2 held out, ramps of 24x24."""

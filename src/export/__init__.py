@@ -12,6 +12,7 @@ README.md is the model card. Needs the packages of NEEDED, the extra `export` of
 import argparse
 import importlib
 import json
+import logging
 import warnings
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def write_onnx(path: Path, model: nn.Module) -> None:
     """An ONNX file of the network for any batch, height and width; the example's odd sizes keep those free."""
     example = torch.zeros(2, channels_of(model), 37, 53)
     axes = {0: "batch", 2: "height", 3: "width"}
+    logging.disable(logging.ERROR)  # torch 2.6 logs each way that it tries in vain
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter speaks to its developers
@@ -115,10 +117,14 @@ def write_onnx(path: Path, model: nn.Module) -> None:
                 AnySize(model), (example,), input_names=["noisy"], output_names=["denoised"],
                 dynamic_shapes={"noisy": axes}, dynamo=True, verbose=False,
             )  # fmt: skip
+        content = program.model_proto
+        if any(content.graph.input[0].type.tensor_type.shape.dim[axis].dim_value for axis in axes):
+            raise RuntimeError("it would take images of the example's size alone")
     except RuntimeError as error:
         raise ValueError(f"torch {torch.__version__} cannot write ONNX of it ({one_line(error)}); try 2.15") from None
-    content = program.model_proto.SerializeToString()
-    write_atomically(path, lambda file: file.write(content))
+    finally:
+        logging.disable(logging.NOTSET)
+    write_atomically(path, lambda file: file.write(content.SerializeToString()))
 
 
 def channels_of(model: nn.Module) -> int:
