@@ -15,6 +15,7 @@ from src.metrics import check_window, psnr, ssim
 from src.noise import GaussianNoiseDataset
 
 BLURS = (0.6, 0.8, 1.0, 1.3, 1.7, 2.2)  # standard deviations in pixels that the blur is tried with
+LABELS = {"nlm": "NLM", "bm3d": "BM3D", "unet": "ours"}  # of the methods in tables and figures
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,8 +41,8 @@ class Scores:
         import pandas
 
         rows = {name: [p.mean(), p.std(correction=0), self.ssim[name].mean()] for name, p in self.psnr.items()}
-        table = pandas.DataFrame.from_dict(rows, "index", columns=["PSNR (dB)", "std", "SSIM"])
-        return table.astype(float).sort_values("PSNR (dB)").round(3)
+        table = pandas.DataFrame.from_dict(rows, "index", columns=["PSNR (dB)", "std", "SSIM"]).astype(float)
+        return table.rename(index=LABELS).sort_values("PSNR (dB)").round({"PSNR (dB)": 2, "std": 2, "SSIM": 3})
 
 
 def evaluate(model: nn.Module, test_set: GaussianNoiseDataset, baselines=True, run: str | None = None) -> Scores:
@@ -60,8 +61,7 @@ def evaluate(model: nn.Module, test_set: GaussianNoiseDataset, baselines=True, r
     denoised = (classical_filters(noisy, clean, test_set.sigma) if baselines else {}) | {"unet": unet}
     results = {"noisy": noisy, **denoised}
     scores = Scores(
-        test_set.images.names, clean, noisy, denoised,
-        {name: psnr(image, clean) for name, image in results.items()},
+        test_set.images.names, clean, noisy, denoised, {name: psnr(image, clean) for name, image in results.items()},
         {name: ssim(image, clean) for name, image in results.items()},
     )  # fmt: skip
     if run is not None:

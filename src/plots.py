@@ -54,7 +54,7 @@ def show_grid(
 
 def panels(lines: list[list[Tensor]], heads: list[str], labels, names, size: tuple[int, int]) -> Figure:
     """Panels of `size` screen pixels, a title over each column, a label under each panel, a name left of each row."""
-    left, y, gap = 24 if any(names) else 4, 24 if heads else 4, 8
+    left, y, gap = 12 + 7 * max(map(len, names)) if any(names) else 4, 24 if heads else 4, 8
     width = left + max(map(len, lines)) * (size[0] + gap)
     heights = [size[1] + (22 if any(label) else gap) for label in labels]
     total = y + sum(heights)
@@ -70,7 +70,7 @@ def panels(lines: list[list[Tensor]], heads: list[str], labels, names, size: tup
             if place == 0 and heads:
                 axis.set_title(plain(heads[column]), fontsize=10, pad=4)
             if column == 0:
-                axis.set_ylabel(names[place], fontsize=9)
+                axis.set_ylabel(names[place], fontsize=9, rotation=0, ha="right", va="center")
         y += heights[place]
     plt.close(figure)  # a notebook shows the returned Figure once, not twice
     return figure

@@ -122,7 +122,7 @@ def test_without_noise_psnr_is_100_db_and_the_record_holds_it(tmp_path):
     scores = evaluate(UNet(widths=(4,)), silent, baselines=False, run=tmp_path / "run")
     assert scores.psnr["unet"].tolist() == scores.psnr["noisy"].tolist() == [100]
     assert json.loads((tmp_path / "run/scores.json").read_text())["psnr"]["unet"]["mean"] == 100
-    assert scores.table().loc["unet", "PSNR (dB)"] == 100
+    assert scores.table().loc["ours", "PSNR (dB)"] == 100
 
 
 def test_filters_without_noise(monkeypatch):

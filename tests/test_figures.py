@@ -22,6 +22,7 @@ from src.studies.figures import (
 )
 from src.studies.records import Run
 from src.studies.results import Results
+from src.studies.run_figures import passed, plot_history, share_of_gain
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +61,9 @@ def test_lines_have_their_points_and_their_names_at_the_end():
     assert {"MSE", "L1", "one point", "BM3D 29.87"} <= texts(figure)
     heights = sorted(text.get_position()[1] for text in axis.texts if text.get_text() in ("MSE", "L1", "BM3D 29.87"))
     assert min(np.diff(heights)) > 0.05  # none covers another
+    named = plot_lines({"epochs": curves}, "PSNR", names_at=1, dashed=("L1",)).axes[0]
+    assert [text.xy[0] for text in named.texts[:2]] == pytest.approx([0.05 / 1.1] * 2, abs=0.01)
+    assert [line.get_linestyle() for line in named.lines[:2]] == ["-", "--"]
     with pytest.raises(ValueError, match='log must be "", "x", "y" or "xy", got \'z\''):
         plot_lines({"epochs": curves}, "PSNR", log="z")
 
@@ -96,3 +100,13 @@ def test_zoomed_is_the_middle_of_one_image():
     images = torch.arange(3 * 8 * 12.0).reshape(3, 1, 8, 12)
     assert torch.equal(zoomed({"a": images})["a"], images[1:2, :, 2:6, 3:9])
     assert all(torch.equal(*pair) for pair in itertools.pairwise(zoomed({"a": images, "b": images}, row=0).values()))
+
+
+def test_titles_of_a_run_are_its_findings():
+    points, levels = [(1, 20.0), (2, 24.0), (10, 27.0)], {"NLM": 23.0, "BM3D": 26.0, "other": 30.0}
+    assert passed(points, levels) == "Above BM3D from epoch 10 on" and passed(points[:1], levels) == "Held-out PSNR"
+    history = [{"epoch": epoch, "psnr": psnr, "train_mse": 0.1 / epoch} for epoch, psnr in points]
+    assert share_of_gain(history, 14.0, epoch=5) == pytest.approx(10 / 13)
+    assert {"Above BM3D from epoch 10 on", "The training loss falls by a factor of 10.0"} <= texts(
+        plot_history(history, levels)
+    )

@@ -18,7 +18,7 @@ BLUE, RED, PINK = "#0072b2", "#d55e00", "#cc79a7"
 STYLES = {  # method -> colour, marker
     "ours": (BLUE, "o"), "UNet": (BLUE, "o"), "noisy": ("0.6", "x"), "NLM": (GREEN, "v"), "BM3D": (ORANGE, "^"),
     "DnCNN": (RED, "s"), "2021": (PINK, "D"), "MSE": (BLUE, "o"), "L1": (ORANGE, "s"), "SSIM": (GREEN, "^"),
-    "Mix": (RED, "D"), "MS-SSIM": (PINK, "v"), "sign_digits": (BLUE, "o"), "finger_numbers": (ORANGE, "s"),
+    "Mix": (BLACK, "X"), "MS-SSIM": (PINK, "v"), "sign_digits": (BLUE, "o"), "finger_numbers": (ORANGE, "s"),
     "latent 7x7": (SKY, "v"), "latent 14x14": (SKY, "^"), "latent 28x28": (SKY, "s"), "no skip": (GREEN, "o"),
     "no residual": (ORANGE, "o"), "no skip, no residual": (BLACK, "o"), "BatchNorm": (RED, "o"),
     "2021, no BatchNorm": (PINK, "o"), "SwinIR (published)": ("0.75", "*"),
@@ -48,12 +48,15 @@ def plot_lines(
     levels: dict[str, float] | None = None,
     log: str = "",
     shade: tuple[float, float] | None = None,
+    names_at: float | None = None,
+    dashed: tuple[str, ...] = (),
 ) -> Figure:
     """Curves, a panel for each kind of x axis side by side; a curve of one point is a marker with its name beside it.
 
     panels: label of the x axis -> name of a curve -> its points (x, y) or (x, y, standard deviation), drawn as a band.
     y: label of the y axis, which the panels share. levels: name -> y of a level line, such as {"BM3D": 29.87}.
     log: "", "x", "y" or "xy", the logarithmic axes. shade: a range of x in grey, such as the sigmas trained on.
+    names_at: an x where each curve is labelled, for curves with a common end. dashed: curves that may cover others.
     """
     if set(log) - {"x", "y"}:
         raise ValueError(f'log must be "", "x", "y" or "xy", got {log!r}; leave it out')
@@ -64,7 +67,7 @@ def plot_lines(
     figure.suptitle(plain(title), fontsize=12)
     for axis, (label, curves) in zip(axes.flat, panels.items()):
         for name, points in curves.items():
-            _draw_curve(axis, points, *style(name, names))
+            _draw_curve(axis, points, *style(name, names), "--" if name in dashed else "-")
         if shade is not None:
             axis.axvspan(*shade, color="0.92", zorder=0)
         for index, value in enumerate((levels or {}).values()):
@@ -79,19 +82,23 @@ def plot_lines(
         axis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5), numticks=20))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("")
-    _label_ends(axes[0, -1], list(panels.values())[-1] | {n: c[n] for c in panels.values() for n in c}, levels or {})
+    everything = list(panels.values())[-1] | {n: c[n] for c in panels.values() for n in c}
+    if names_at is None:
+        _label_ends(axes[0, -1], everything, levels or {})
+    else:
+        _label_on_curves(axes[0, -1], everything, names_at)
     plt.close(figure)  # a notebook shows the returned Figure once, not twice
     return figure
 
 
-def _draw_curve(axis, points: list[tuple[float, ...]], colour: str, marker: str) -> None:
+def _draw_curve(axis, points: list[tuple[float, ...]], colour: str, marker: str, line: str) -> None:
     xs, ys, *deviations = zip(*points)
     if deviations:
         low, high = ([y + sign * d for y, d in zip(ys, deviations[0])] for sign in (-1, 1))
         axis.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
     marker = marker if len(points) < 60 else ""  # more would run into a band
     single = len(points) == 1
-    axis.plot(xs, ys, color=colour, marker=marker, markersize=8 if single else 5, linewidth=1.6)
+    axis.plot(xs, ys, color=colour, marker=marker, markersize=8 if single else 5, linewidth=1.6, linestyle=line)
 
 
 def _label_ends(axis, curves: dict[str, list[tuple[float, ...]]], levels: dict[str, float]) -> None:
@@ -109,6 +116,13 @@ def _label_ends(axis, curves: dict[str, list[tuple[float, ...]]], levels: dict[s
             fontsize=9, va="center", color=colours.get(name, "0.3"), annotation_clip=False,
             arrowprops=dict(arrowstyle="-", color=colours.get(name, "0.6"), linewidth=0.6, shrinkA=0, shrinkB=0),
         )  # fmt: skip
+
+
+def _label_on_curves(axis, curves: dict[str, list[tuple[float, ...]]], x: float) -> None:
+    """Each name beside its curve's point nearest to x."""
+    to_fraction = axis.transData + axis.transAxes.inverted()
+    points = {name: min(points, key=lambda point: abs(point[0] - x))[:2] for name, points in curves.items()}
+    _label_points(axis, points, to_fraction)
 
 
 def _label_points(axis, points: dict[str, tuple[float, float]], to_fraction) -> None:
@@ -164,14 +178,13 @@ def plot_paired_differences(
                 markerfacecolor=colour if number == 0 else "white",
             )  # fmt: skip
             text = f"{round(mean, decimals) + 0.0:+.{decimals}f}"  # + 0.0: no "-0.00"
-            axis.annotate(
-                text, (mean, place), (0, -17 if number else 8), fontsize=8, ha="center", textcoords="offset points"
-            )
+            right = max([mean + deviation, *values])
+            axis.annotate(text, (right, place), (8, 0), fontsize=8, va="center", textcoords="offset points")
     axis.axvline(0, color="0.3", linewidth=1)
     axis.set(yticks=range(len(cases)), yticklabels=[plain(case) for case in cases], title=plain(title))
     axis.set_xlabel(f"difference from {against}" + f" in {unit}" * bool(unit) + _which(results.data))
     axis.set_ylim(len(cases) - 0.4, -0.7)  # the first case on top
-    axis.margins(x=0.1)
+    axis.margins(x=0.12)
     axis.grid(alpha=0.25)
     plt.close(figure)
     return figure

@@ -43,14 +43,14 @@ FIRST = "ours, drawn, first run"  # the blind network that its training began wi
 LABELS = {  # of the methods of SCORES in tables and figures
     "bm3d": "BM3D", "nlm": "NLM", OURS: "ours", f"{OURS}, ensemble": "ours, x8",
     "ours, photos": "ours, trained on photos",
-    "ours, photos, grey, conditioned": "ours, grey photos, normalised",
+    "ours, photos, grey, conditioned": "ours, trained on grey photos",
 }  # fmt: skip
-# PSNR in dB at sigma 15, 25, 50: SwinIR's tables 5 and 6 (Liang and others 2021). "FFDNet, VibrantLeaves" (2025) is the
-# best result of a network trained on drawn images; their colours are taken from photos
+# PSNR in dB at sigma 15, 25, 50: SwinIR's tables 5 and 6 (Liang and others 2021). "FFDNet on VibrantLeaves" (2025) is
+# the best result of a network trained on drawn images; their colours are taken from photos
 PUBLISHED = {
     "CBSD68": {
         "CBM3D": (33.52, 30.71, 27.38),
-        "FFDNet, VibrantLeaves": (33.5, 30.9, 27.7),
+        "FFDNet on VibrantLeaves": (33.5, 30.9, 27.7),
         "DnCNN": (33.90, 31.24, 27.95),
         "FFDNet": (33.87, 31.21, 27.96),
         "DRUNet": (34.30, 31.69, 28.51),
@@ -123,15 +123,14 @@ def field_table(scores: dict, name: str, methods: tuple[str, ...] | None = None)
     methods: those of the measured ones to show; None: all but FIRST.
     """
     measured = methods or [method for method in scores[name]["25"] if method != FIRST]
-    rows = {(LABELS.get(method, method), "measured"): mean_psnr(scores, name, method) for method in measured}
-    rows |= {(method, "published"): list(values) for method, values in PUBLISHED[name].items()}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=[f"sigma {sigma}" for sigma in SIGMAS])
-    table.index = pd.MultiIndex.from_tuples(table.index)
-    return table.sort_values("sigma 15").round(2)
+    rows = [(LABELS.get(method, method), "measured", *mean_psnr(scores, name, method)) for method in measured]
+    rows += [(method, "published", *values) for method, values in PUBLISHED[name].items()]
+    columns = ["method", "source", *(f"sigma {sigma}" for sigma in SIGMAS)]
+    return pd.DataFrame(rows, columns=columns).set_index("method").sort_values("sigma 15").round(2)
 
 
 def field_gains(scores: dict, name: str, sigma: int, methods: tuple[str, ...], over: str) -> dict[str, float]:
-    """method -> gain in dB over the method `over` at one sigma, sorted; published figures are marked so."""
+    """method -> difference in dB from the method `over` at one sigma, sorted; published numbers are marked so."""
     place = SIGMAS.index(sigma)
     values = {LABELS.get(method, method): mean_psnr(scores, name, method)[place] for method in methods}
     values |= {f"{method} (published)": values[place] for method, values in PUBLISHED[name].items()}
@@ -149,7 +148,8 @@ def paired_differences(scores: dict, name: str, pairs: tuple[tuple[str, str], ..
             if {a, b} <= set(found):
                 gaps = np.subtract(found[a]["psnr"], found[b]["psnr"])
                 row[f"sigma {sigma}"] = f"{gaps.mean():+.2f} ± {gaps.std(ddof=1):.2f}"
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("-")
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
+    return table.rename_axis("difference in dB, mean ± standard deviation over the images")
 
 
 def worst_images(scores: dict, name: str, method: str, other: str, sigma: int = 25, count: int = 3) -> pd.DataFrame:
@@ -157,7 +157,7 @@ def worst_images(scores: dict, name: str, method: str, other: str, sigma: int = 
     found, label = scores[name][str(sigma)], LABELS.get(other, other)
     gaps = np.subtract(found[method]["psnr"], found[other]["psnr"])
     rows = [(name, found[method]["names"][i], label, gaps[i], found[method]["psnr"][i]) for i in gaps.argsort()[:count]]
-    columns = ["set", "image", "against", "difference, dB", "PSNR, dB"]
+    columns = [f"set, sigma {sigma}", "image", "against", "difference, dB", "PSNR of ours, dB"]
     return pd.DataFrame(rows, columns=columns).round(2)
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from skimage import data
 from torch import Tensor, nn
 
 from src.datasets.camera_noise import Camera, blurred, stages
+from src.evaluation import LABELS, Scores
 from src.files import ROOT
 from src.images import ImageSet
 from src.loop import evaluation_mode
@@ -22,6 +24,14 @@ from src.noise import GaussianNoiseDataset
 from src.photos.denoiser import denoise
 
 POLYU = ROOT / "checkpoints/published/07_photos/polyu.json"
+POLYU_LABELS = {
+    "gaussian": "Gaussian mode", "camera mode, 2 passes": "Gaussian network, two passes",
+    "camera network": "camera mode", "camera network, no level": "camera mode, no level",
+    "camera network, half the level": "camera mode, half the level",
+    "camera network, twice the level": "camera mode, twice the level",
+    "OpenCV fastNlMeans 4, 4": "NLM (OpenCV)", "OpenCV bilateral 9, 25, 3": "bilateral filter (OpenCV)",
+}  # fmt: skip
+POLYU_PUBLISHED = {"NTNet + NAFNet": 38.67}  # dB, by its authors: arXiv 2412.04727
 
 
 def bundled_photos(names: tuple[str, ...], side: int, whole: bool = False) -> ImageSet:
@@ -82,38 +92,56 @@ def camera_photos(scenes: Tensor, shot: float = 2e-3, seed: int = 0) -> tuple[Te
 
 def noise_kinds(clean: Tensor, sigma: float, shot: float, seed: int = 0) -> dict[str, tuple[Tensor, Tensor]]:
     """name -> (noisy, clean), each [N, 3, H, W]: Gaussian noise, and that of a camera after each of its steps."""
-    normal = np.random.default_rng([seed, 0]).standard_normal(clean.shape, np.float32)
-    gaussian = clean + sigma * torch.from_numpy(normal)
+    gaussian, _ = noisy_images(ImageSet.from_floats(clean), sigma, seed)
     clipped = (gaussian.clamp(0, 1) * 255).round() / 255
     camera = {f"camera: {step}": pair for step, pair in camera_stages(clean, shot, seed).items()}
     return {"Gaussian": (gaussian, clean), "Gaussian, clipped to 8 bits": (clipped, clean)} | camera
 
 
 def gain_table(kinds: dict[str, tuple[Tensor, Tensor]], methods: dict[str, Callable[[Tensor], Tensor]]) -> pd.DataFrame:
-    """PSNR in dB of each kind of noise, before and after each method."""
+    """PSNR in dB of each kind of noise, before ("noisy") and after each method."""
     rows = {}
     for kind, (noisy, clean) in kinds.items():
         rows[kind] = {"noisy": float(psnr(noisy, clean).mean())}
         rows[kind] |= {name: float(psnr(method(noisy), clean).mean()) for name, method in methods.items()}
-    return pd.DataFrame.from_dict(rows, orient="index").round(2)
+    return pd.DataFrame.from_dict(rows, orient="index").round(2).rename_axis("PSNR (dB)")
 
 
 def polyu_table(path: Path = POLYU) -> pd.DataFrame:
     """PSNR on PolyU's 100 real photos, as `python -m src.photos.benchmark` measured it, from the lowest up.
 
-    "improved" is the fraction of the photos that are nearer to their reference than before.
+    "other 75": without every fourth pair by name, on which the rule for the level was chosen. "improved": photos that
+    are nearer to their reference than before.
     """
-    methods = json.loads(path.read_text(encoding="utf-8"))["methods"]
-    noisy = np.array(methods["noisy"]["psnr"])
-    rows = {
-        name: {
-            "PSNR, dB": np.mean(found["psnr"]),
-            "improved": np.mean(np.array(found["psnr"]) > noisy),
-            "seconds a megapixel": found["seconds_per_megapixel"],
-        }
-        for name, found in methods.items()
+    record = json.loads(path.read_text(encoding="utf-8"))
+    chosen_on = set(sorted(record["pairs"])[::4])
+    others = np.array([name not in chosen_on for name in record["pairs"]])
+    noisy, rows = np.array(record["methods"]["noisy"]["psnr"]), {}
+    for name, found in record["methods"].items():
+        psnrs = np.array(found["psnr"])
+        numbers = (psnrs.mean(), psnrs[others].mean(), 100 * (psnrs > noisy).mean(), found["seconds_per_megapixel"])
+        rows[POLYU_LABELS.get(name, name)] = ("measured", *numbers)
+    rows |= {name: ("published", value) + (float("nan"),) * 3 for name, value in POLYU_PUBLISHED.items()}
+    columns = ["source", "PSNR, dB", "PSNR, other 75", "improved, %", "seconds a megapixel"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).sort_values("PSNR, dB").round(2)
+    return table.astype({"improved, %": "Int64"}).astype(object).where(table.notna(), "-")
+
+
+def worst_crops(scores: Scores, side: int = 56, count: int = 2) -> dict[str, Tensor]:
+    """Where the network errs most: a crop of each of the `count` worst images, [count, C, side, side], as columns."""
+    side = min(side, *scores.clean.shape[2:])
+    error = (scores.denoised["unet"] - scores.clean).square().mean(dim=1, keepdim=True)
+    step = max(1, side // 4)
+    found = F.avg_pool2d(error, side, step)  # [N, 1, rows, columns]
+    places = [(float(x.max()), i, *divmod(int(x.argmax()), x.shape[2])) for i, x in enumerate(found)]
+    chosen = [(i, step * row, step * column) for _, i, row, column in sorted(places, reverse=True)[:count]]
+    best = "bm3d" if "bm3d" in scores.denoised else "nlm"
+    columns = {"clean": scores.clean, "noisy": scores.noisy}
+    columns |= {LABELS[name]: scores.denoised[name] for name in (best, "unet")}
+    return {
+        name: torch.stack([images[i, :, top : top + side, left : left + side] for i, top, left in chosen])
+        for name, images in columns.items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index").round(2).sort_values("PSNR, dB")
 
 
 def psnr_in_and_out(

@@ -8,10 +8,13 @@ import pandas as pd
 from src.studies.records import Run, filter_scores
 
 LABELS = {
-    "psnr": "PSNR (dB)", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "mse": "MSE", "l1": "L1", "colour": "colour shift",
+    "psnr": "PSNR (dB)", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "mse": "squared error", "l1": "absolute error",
+    "colour": "colour shift",
     "parameters": "parameters", "seconds": "seconds",
 }  # fmt: skip
-DECIMALS = {"psnr": 2, "ssim": 4, "ms_ssim": 4, "mse": 5, "l1": 4, "colour": 4, "parameters": 0, "seconds": 0}
+DECIMALS = {"psnr": 2, "ssim": 4, "ms_ssim": 3, "mse": 5, "l1": 4, "colour": 4, "parameters": 0, "seconds": 0}
+HIGHER = ("psnr", "ssim", "ms_ssim")  # is better
+RISING = tuple(LABELS[name] for name in HIGHER)
 Column = str | tuple  # a metric, or (metric, test set), or (metric, test set, epoch)
 Spread = tuple[float, float]  # mean and standard deviation over the seeds; 0 for a single seed
 
@@ -51,6 +54,10 @@ class Results:
         """The results of these cases, in this order."""
         return Results([run for case in cases for run in self.runs if run.case == case])
 
+    def on(self, data: str) -> "Results":
+        """The results on one data set."""
+        return Results([run for run in self.runs if run.data == data])
+
     def spread(self, data: str, case: str, *column) -> Spread:
         """(mean, standard deviation) over the seeds of `Run.score(*column)`."""
         return spread([run.score(*column) for run in self[data, case]])
@@ -66,6 +73,18 @@ class Results:
         """The case's score less that of another case, seed by seed."""
         pairs = zip(self[data, case], self[data, against], strict=True)
         return [run.score(*column) - other.score(*column) for run, other in pairs]
+
+    def ranked(self, columns: list[Column]) -> pd.DataFrame:
+        """`table` of the first data set, which names it; heads say which way is better, the best mean has a star."""
+        one = self.on(self.data[0])
+        table = one.table(columns)
+        for column, head in zip(columns, table.columns):
+            column = column if isinstance(column, tuple) else (column,)
+            means = {case: one.mean(one.data[0], case, *column) for case in one.cases}
+            best = (max if column[0] in HIGHER else min)(means, key=means.get)
+            table.loc[best, head] += " *"
+        table.columns = [f"{head} {'↑' if head.split(',')[0] in RISING else '↓'}" for head in table.columns]
+        return table.rename_axis(f"{one.data[0]}, {len(one.seeds(one.data[0]))} seeds")
 
     def table(self, columns: list[Column], against: str | None = None) -> pd.DataFrame:
         """A row a case, for each data set a column of "mean ± std" over the seeds. against: its case is subtracted."""

@@ -18,25 +18,42 @@ def show_images(images: Tensor, titles: list[str], columns: int = 5, scale: int 
 
 
 def plot_history(history: list[dict], levels: dict[str, float] | None = None) -> Figure:
-    """Training loss and held-out PSNR against epochs, with a level line for each baseline.
+    """Training loss and held-out PSNR against epochs, with a level line for each baseline; the titles are findings.
 
     history: records of `fit`. levels: label -> PSNR in dB, such as {"noisy": 13.98}. Returns the Figure.
     """
+    losses, points = ([(r["epoch"], r[name]) for r in history if name in r] for name in ("train_mse", "psnr"))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), dpi=DPI, layout="constrained")
-    left.plot([record["epoch"] for record in history], [record["train_mse"] for record in history], color="C0")
-    left.set(title="training loss", xlabel="epoch", ylabel="mean squared error", yscale="log")
-    points = [(record["epoch"], record["psnr"]) for record in history if "psnr" in record]
+    left.plot(*zip(*losses), color="0.3")
+    left.set(xlabel="epoch", ylabel="training loss (mean squared error)", yscale="log")
+    left.set_title(f"The training loss falls by a factor of {losses[0][1] / losses[-1][1]:.1f}")
     if points:
-        right.plot(*zip(*points), marker="o", markersize=3, color="C1")
+        right.plot(*zip(*points), marker="o", markersize=4, color="#0072b2")
     for name, value in (levels or {}).items():
         right.axhline(value, color="0.45", linestyle="--", linewidth=1)
         right.annotate(f"{plain(name)} {value:.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 2),
                        textcoords="offset points", ha="right", fontsize=8, color="0.3")  # fmt: skip
-    right.set(title="held-out PSNR of the EMA weights", xlabel="epoch", ylabel="dB")
+    right.set(title=plain(passed(points, levels or {})), xlabel="epoch", ylabel="held-out PSNR (dB), EMA weights")
     for axis in (left, right):
         axis.grid(alpha=0.25)
     plt.close(figure)
     return figure
+
+
+def passed(points: list[tuple[int, float]], levels: dict[str, float]) -> str:
+    """The highest level that a curve of (epoch, PSNR) ends above, and the epoch: "Above BM3D from epoch 20 on"."""
+    below = [name for name in sorted(levels, key=levels.get) if points and points[-1][1] > levels[name]]
+    if not below:
+        return "Held-out PSNR"
+    last = max([epoch for epoch, value in points if value <= levels[below[-1]]], default=0)
+    return f"Above {below[-1]} from epoch {next(epoch for epoch, _ in points if epoch > last)} on"
+
+
+def share_of_gain(history: list[dict], before: float, epoch: int) -> float:
+    """Fraction of the run's whole gain over `before`, a PSNR in dB, that the last evaluation up to an epoch has."""
+    points = [(record["epoch"], record["psnr"]) for record in history if "psnr" in record]
+    until = [value for at, value in points if at <= epoch]
+    return (until[-1] - before) / (points[-1][1] - before)
 
 
 def plot_noise(noisy: Tensor, clean: Tensor, sigma: float) -> Figure:
@@ -54,3 +71,15 @@ def plot_noise(noisy: Tensor, clean: Tensor, sigma: float) -> Figure:
     axis.legend(fontsize=8)
     plt.close(figure)
     return figure
+
+
+def gain_finding(history: list[dict], before: float, epoch: int) -> str:
+    """Whether a run has more than half of its gain over `before`, a PSNR in dB, after some epochs."""
+    share = share_of_gain(history, before, epoch)
+    return f"{share:.0%} of the gain after {epoch} epochs: the prediction is {'right' if share > 0.5 else 'wrong'}"
+
+
+def correlation_finding(detail: Tensor, psnr: Tensor) -> str:
+    """Whether two float [N] have a correlation below -0.7."""
+    value = torch.corrcoef(torch.stack([detail, psnr]))[0, 1].item()
+    return f"correlation of detail and PSNR {value:.2f}: the prediction is {'right' if value < -0.7 else 'wrong'}"

@@ -192,9 +192,9 @@ class Study:
                 continue
             run = run.until(epochs[-1])
             if not here:
-                return run, f"published ({name} is not here)"
+                return run, f"saved (the images of {name} are not on this machine)"
             same_images = stored == (fingerprint, test_set)
-            return run, "published" if same_images else f"published, for other images in {name}"
+            return run, "saved" if same_images else f"saved, for other images in {name}"
         return None
 
     def _trained(self, data: str, case: str, recipe: dict, seed: int) -> Run:
