@@ -62,7 +62,7 @@ def test_lines_have_their_points_and_their_names_at_the_end():
     heights = sorted(text.get_position()[1] for text in axis.texts if text.get_text() in ("MSE", "L1", "BM3D 29.87"))
     assert min(np.diff(heights)) > 0.05  # none covers another
     named = plot_lines({"epochs": curves}, "PSNR", names_at=1, dashed=("L1",)).axes[0]
-    assert [text.xy[0] for text in named.texts[:2]] == pytest.approx([0.05 / 1.1] * 2, abs=0.01)
+    assert [text.get_position()[0] for text in named.texts[:2]] == pytest.approx([0.05 / 1.1] * 2, abs=0.01)
     assert [line.get_linestyle() for line in named.lines[:2]] == ["-", "--"]
     with pytest.raises(ValueError, match='log must be "", "x", "y" or "xy", got \'z\''):
         plot_lines({"epochs": curves}, "PSNR", log="z")

@@ -145,8 +145,8 @@ def test_the_table_of_real_photos(tmp_path):
     }
     (tmp_path / "polyu.json").write_text(json.dumps({"methods": methods, "pairs": ["b", "a"]}))
     table = photo_noise.polyu_table(tmp_path / "polyu.json").loc[["noisy", "camera mode"]]
-    assert table["PSNR, dB"].tolist() == [35.0, 36.5] and table["improved, %"].tolist() == [0, 50]
-    assert table["PSNR, other 75"].tolist() == [30.0, 34.0]  # the level was chosen on the first by name, "a"
+    assert table["PSNR, dB"].tolist() == ["35.00", "36.50"] and table["improved, %"].tolist() == ["0", "50"]
+    assert table["PSNR, other 75"].tolist() == ["30.00", "34.00"]  # the level was chosen on the first by name, "a"
 
 
 def test_the_worst_crops_are_where_the_network_errs_most():

@@ -119,10 +119,16 @@ def _label_ends(axis, curves: dict[str, list[tuple[float, ...]]], levels: dict[s
 
 
 def _label_on_curves(axis, curves: dict[str, list[tuple[float, ...]]], x: float) -> None:
-    """Each name beside its curve's point nearest to x."""
+    """Each name on its curve, at the point nearest to x."""
+    axis.get_xlim(), axis.get_ylim()  # the scales are found when they are asked for
     to_fraction = axis.transData + axis.transAxes.inverted()
     points = {name: min(points, key=lambda point: abs(point[0] - x))[:2] for name, points in curves.items()}
-    _label_points(axis, points, to_fraction)
+    places = {name: to_fraction.transform(point) for name, point in points.items()}
+    for name, height in _spread_out({name: float(place[1]) for name, place in places.items()}, 0.066).items():
+        axis.text(
+            places[name][0], height, plain(name), transform=axis.transAxes, fontsize=9, ha="center", va="center",
+            color=style(name, list(curves))[0], bbox=dict(facecolor="white", edgecolor="none", pad=1.5),
+        )  # fmt: skip
 
 
 def _label_points(axis, points: dict[str, tuple[float, float]], to_fraction) -> None:

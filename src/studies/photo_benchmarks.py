@@ -149,7 +149,7 @@ def paired_differences(scores: dict, name: str, pairs: tuple[tuple[str, str], ..
                 gaps = np.subtract(found[a]["psnr"], found[b]["psnr"])
                 row[f"sigma {sigma}"] = f"{gaps.mean():+.2f} ± {gaps.std(ddof=1):.2f}"
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
-    return table.rename_axis("difference in dB, mean ± standard deviation over the images")
+    return table.rename_axis("dB: mean ± std over the images")
 
 
 def worst_images(scores: dict, name: str, method: str, other: str, sigma: int = 25, count: int = 3) -> pd.DataFrame:

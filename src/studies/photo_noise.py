@@ -123,8 +123,10 @@ def polyu_table(path: Path = POLYU) -> pd.DataFrame:
         rows[POLYU_LABELS.get(name, name)] = ("measured", *numbers)
     rows |= {name: ("published", value) + (float("nan"),) * 3 for name, value in POLYU_PUBLISHED.items()}
     columns = ["source", "PSNR, dB", "PSNR, other 75", "improved, %", "seconds a megapixel"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).sort_values("PSNR, dB").round(2)
-    return table.astype({"improved, %": "Int64"}).astype(object).where(table.notna(), "-")
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).sort_values("PSNR, dB")
+    for column, digits in zip(columns[1:], (2, 2, 0, 2)):
+        table[column] = ["-" if pd.isna(x) else f"{x:.{digits}f}" for x in table[column]]
+    return table
 
 
 def worst_crops(scores: Scores, side: int = 56, count: int = 2) -> dict[str, Tensor]:
