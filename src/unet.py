@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predict the noise and subtract it: float [B, channels, H, W] of any size from 1x1 up -> the same, not clamped.
+    """Predict a correction and add it: float [B, channels, H, W] of any size from 1x1 up -> the same, not clamped.
 
     channels: 3 for RGB, 1 for grey. widths: channels of each level, finest first. blocks: residual blocks a level and
     path; the finest level has none on the way down (they took an eighth of the time and gained nothing). seed: of the

@@ -9,7 +9,7 @@ from src.unet import UNet, check_input, pad_to_multiple, seeded
 
 
 class NoSkipUNet(UNet):
-    """Without skip connections: an autoencoder that still subtracts the noise which it predicts."""
+    """Without skip connections: an autoencoder that still adds its output to its input."""
 
     def forward(self, noisy: Tensor) -> Tensor:
         padded = pad_to_multiple(check_input(noisy, self.head), self.stride)

@@ -15,7 +15,7 @@ LEVEL_SCALE = 255 / 25  # brings levels of 10 to 40 8-bit levels near 1, where t
 
 
 class LevelUNet(nn.Module):
-    """Predict the noise and subtract it, knowing about how loud it is at most.
+    """Predict a correction and add it, knowing an upper bound of the noise.
 
     channels: of the image, 3 for RGB. widths, blocks, seed: see `UNet`.
 
