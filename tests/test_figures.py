@@ -22,7 +22,7 @@ from src.studies.figures import (
 )
 from src.studies.records import Run
 from src.studies.results import Results
-from src.studies.run_figures import passed, plot_history, share_of_gain
+from src.studies.run_figures import gain_finding, passed, plot_history, share_of_gain
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +107,8 @@ def test_titles_of_a_run_are_its_findings():
     assert passed(points, levels) == "Above BM3D from epoch 10 on" and passed(points[:1], levels) == "Held-out PSNR"
     history = [{"epoch": epoch, "psnr": psnr, "train_mse": 0.1 / epoch} for epoch, psnr in points]
     assert share_of_gain(history, 14.0, epoch=5) == pytest.approx(10 / 13)
+    assert gain_finding(history, 14.0, 5) == "a run of 3 epochs does not test the prediction, one of more than 5 does"
+    assert gain_finding(history, 14.0, 2) == "77% of the gain after 2 epochs: the prediction is right"
     assert {"Above BM3D from epoch 10 on", "The training loss falls by a factor of 10.0"} <= texts(
         plot_history(history, levels)
     )

@@ -34,6 +34,7 @@ def plot_history(history: list[dict], levels: dict[str, float] | None = None) ->
         right.annotate(f"{plain(name)} {value:.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 2),
                        textcoords="offset points", ha="right", fontsize=8, color="0.3")  # fmt: skip
     right.set(title=plain(passed(points, levels or {})), xlabel="epoch", ylabel="held-out PSNR (dB), EMA weights")
+    right.margins(y=0.1)
     for axis in (left, right):
         axis.grid(alpha=0.25)
     plt.close(figure)
@@ -75,6 +76,8 @@ def plot_noise(noisy: Tensor, clean: Tensor, sigma: float) -> Figure:
 
 def gain_finding(history: list[dict], before: float, epoch: int) -> str:
     """Whether a run has more than half of its gain over `before`, a PSNR in dB, after some epochs."""
+    if len(history) <= epoch:
+        return f"a run of {len(history)} epochs does not test the prediction, one of more than {epoch} does"
     share = share_of_gain(history, before, epoch)
     return f"{share:.0%} of the gain after {epoch} epochs: the prediction is {'right' if share > 0.5 else 'wrong'}"
 
