@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from src.checkpoint import load, run_folder
 from src.files import exit_code, one_line, printable, say, write_atomically, write_text
-from src.networks import LevelUNet, NoiseLevelNormalised
 
 FILES = ("model.safetensors", "model.onnx", "README.md")
 NEEDED = ("safetensors", "onnx", "onnxscript")
@@ -129,7 +128,7 @@ def write_onnx(path: Path, model: nn.Module) -> None:
 
 def channels_of(model: nn.Module) -> int:
     """Channels of the input, with the last one of networks that are given the noise level."""
-    if isinstance(model, NoiseLevelNormalised | LevelUNet):
+    if getattr(model, "takes_level", False):
         return model.config.get("unet", model.config)["channels"] + 1
     return next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d)).in_channels
 
@@ -142,7 +141,7 @@ def model_card(run: str, model: nn.Module, record: dict) -> str:
     description = json.dumps(dict(fingerprint), indent=1)
     channels = channels_of(model)
     level = " The last channel holds the noise level at each pixel."
-    level = level if isinstance(model, NoiseLevelNormalised | LevelUNet) else ""
+    level = level if getattr(model, "takes_level", False) else ""
     return f"""---
 license: mit
 library_name: pytorch

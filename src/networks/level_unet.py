@@ -26,6 +26,8 @@ class LevelUNet(nn.Module):
     Raises ValueError for another shape or a level outside [0, 1].
     """
 
+    takes_level = True  # as a further channel
+
     def __init__(self, channels: int = 3, widths: tuple[int, ...] = (32, 64, 128, 192), blocks: int = 1, seed: int = 0):
         super().__init__()
         # two more inputs: the level, and whether it is known. Their outputs are not used

@@ -65,6 +65,8 @@ class NoiseLevelNormalised(nn.Module):
     unet: a UNet, or the config of one. Train on a `SigmaChannelDataset`.
     """
 
+    takes_level = True  # as a further channel
+
     def __init__(self, unet: UNet | dict):
         super().__init__()
         self.unet = unet if isinstance(unet, UNet) else UNet(**unet)
