@@ -39,7 +39,7 @@ def test_onnx_gives_the_images_of_torch_at_any_size(exported, trained, shape):
     assert denoised.shape == noisy.shape and (denoised - expected).abs().max() < 1e-4
 
 
-@pytest.mark.skipif(OLD, reason="needs the ONNX exporter of torch 2.15")
+@pytest.mark.skipif(NO_ONNX, reason="needs the ONNX exporter of torch 2.15")
 @pytest.mark.parametrize("model", [NoiseLevelNormalised(UNet(widths=(4, 8))), LevelUNet(widths=(4, 8))])
 def test_onnx_takes_the_noise_level_as_a_channel(model, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
