@@ -39,10 +39,11 @@ SETS = {"CBSD68": ("cbsd68", "RGB"), "Set12": ("set12", "L"), "BSD68": ("bsd68_g
 SIGMAS = (15, 25, 50)
 SCORES = SHIPPED / "scores.json"
 OURS = "ours, drawn"  # the shipped network in SCORES
+TUNED = "ours, tuned on photos"  # the same, trained further on BSD400
 FIRST = "ours, drawn, first run"  # the blind network that its training began with; in PROGRESS.md alone
 LABELS = {  # of the methods of SCORES in tables and figures
     "bm3d": "BM3D", "nlm": "NLM", OURS: "ours", f"{OURS}, ensemble": "ours, x8",
-    "ours, photos": "ours, trained on photos",
+    FIRST: "ours, first run", "ours, photos": "ours, first run's network on photos",
     "ours, photos, grey, conditioned": "ours, trained on grey photos",
 }  # fmt: skip
 # PSNR in dB at sigma 15, 25, 50: SwinIR's tables 5 and 6 (Liang and others 2021). "FFDNet on VibrantLeaves" (2025) is

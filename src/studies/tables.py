@@ -17,7 +17,7 @@ from statistics import mean
 import pandas as pd
 
 from src.files import ROOT, exit_code, say, write_text
-from src.studies.photo_benchmarks import FIRST, OURS, PUBLISHED, SETS, SIGMAS, load_scores, mean_psnr
+from src.studies.photo_benchmarks import FIRST, OURS, PUBLISHED, SETS, SIGMAS, TUNED, load_scores, mean_psnr
 from src.studies.photo_noise import POLYU
 from src.studies.records import Run, published_runs
 from src.studies.results import Results, spread, stated
@@ -91,7 +91,7 @@ def gaussian() -> pd.DataFrame:
     """PSNR in dB at sigma 15 / 25 / 50, ours of the output rounded to 8 bits, beside published figures."""
     scores = load_scores()
     measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS, "ours, x8": f"{OURS}, ensemble",
-                "first run's network on photos": "ours, photos"}  # fmt: skip
+                "ours, tuned on photos": TUNED, "first run's network on photos": "ours, photos"}  # fmt: skip
     rows = {label: [mean_psnr(scores, name, key, "rounded") for name in SETS] for label, key in measured.items()}
     rows |= {f"{method} (published)": [PUBLISHED[name].get(method, ()) for name in SETS]
              for method in ("DnCNN", "FFDNet", "DRUNet")}  # fmt: skip
