@@ -5,7 +5,7 @@
     denoised = denoise(photo, noise="camera")        # noise that is faint and spatially correlated
 
 The shipped network is blind: it was trained over a range of sigma (checkpoints/published/denoiser/record.json), on
-drawn images alone. `python -m src.photos denoise` is the command for files.
+drawn images alone, and estimates sigma from the image. `python -m src.photos denoise` is the command for files.
 """
 
 import sys
