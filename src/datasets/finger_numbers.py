@@ -90,27 +90,41 @@ def draw(number, scene, shot, seed=0, size=224):
     # Seed lists are padded with zeros: [seed, number, scene] is the room's stream, so shots count from 1.
     person = draw_person(np.random.default_rng([seed, number, scene, 0, 1]))
     rng = np.random.default_rng([seed, number, scene, shot + 1])
+    owner = np.random.default_rng([seed, number, scene, 0, 2])
+    colour, cover, skin, lamp = draw_hand(rng, number, person, owner, size)
+
+    image = lit_room(rng, draw_room(number, scene, seed, size), cover, person.distance, lamp)
+    image = sharpen(image * (1 - cover)[..., None] + colour, uniform(rng, 0.7, 1.7))
+    return (np.clip(image, 0, 255) + 0.5).astype(np.uint8), skin >= 0.5
+
+
+def draw_hand(rng, number, person, owner, size, light_of=None):
+    """The hand alone, with its sleeve: colour times cover, float32 [size, size, 3] in 0..255; cover and skin in [0, 1],
+    float32 [size, size]; (x, y) towards the lamp.
+
+    rng, owner: generators of what a shot changes and of what a person keeps; light_of: as draw_light, the default.
+    """
     side = 2 * size  # drawn at twice the size, then averaged 2 x 2
     scale = uniform(rng, 0.27, 0.36) * side  # pixels in a hand unit
     x, y = hand_coordinates(rng, person, scale, side)
     arm = uniform(rng, -0.3, 0.3)
-    layers = pose(number, arm, np.random.default_rng([seed, number, scene, 0, 2]), rng, x, y)
-    lamp, light = draw_light(rng, person.lamp)
-    mottle, fine = pink_noise(rng, 2, 64, falloff=0.85), value_noise(rng, 2, 2) + value_noise(rng, 4, 4)
-    wrap = np.arange(side) & (TILE - 1)
-    noise = mottle[wrap][:, wrap], fine[wrap][:, wrap]
-
+    layers = pose(number, arm, owner, rng, x, y)
+    lamp, light = (light_of or draw_light)(rng, person.lamp)
+    noise = skin_noise(rng, side)
     drop = round(0.05 * scale)
     colour, cover = paint(layers, scale, (round(-lamp[1] * drop), round(-lamp[0] * drop)), light, person.tone, noise)
     skin = cover
     if person.has_sleeve:
         colour, cover, skin = add_sleeve(colour, cover, person, x, y, arm, scale, lamp, light, noise)
     colour = np.sqrt(np.clip(colour, 0, 1)) * (255 * cover)[..., None]
-    colour, cover, skin = half(colour), half(cover), half(skin)
+    return half(colour), half(cover), half(skin), lamp
 
-    image = lit_room(rng, draw_room(number, scene, seed, size), cover, person.distance, lamp)
-    image = sharpen(image * (1 - cover)[..., None] + colour, uniform(rng, 0.7, 1.7))
-    return (np.clip(image, 0, 255) + 0.5).astype(np.uint8), skin >= 0.5
+
+def skin_noise(rng, side):
+    """(mottle, grain) for hands.paint, float32 [side, side] each."""
+    mottle, fine = pink_noise(rng, 2, 64, falloff=0.85), value_noise(rng, 2, 2) + value_noise(rng, 4, 4)
+    wrap = np.arange(side) & (TILE - 1)
+    return mottle[wrap][:, wrap], fine[wrap][:, wrap]
 
 
 def hand_coordinates(rng, person, scale, side):

@@ -43,9 +43,9 @@ def training_scene(index: int, seed: int, hand: bool | None = None, size: int = 
     kind = rng.integers(6)
     if kind < 2:
         image, mask = draw(1 + index % 10, index, 1, seed, size) if hand else (_room(rng, size), None)
-        return _with_mask(_developed(image, rng), mask)
+        return _with_mask(developed(image, rng), mask)
     if kind < 4:
-        image = _plain_wall(rng, size)
+        image = plain_wall(rng, size)
     elif kind == 4:
         image = draw_scene(rng, size, texture=0.2 + 0.8 * rng.random(), litter=0.7)
     else:
@@ -53,7 +53,7 @@ def training_scene(index: int, seed: int, hand: bool | None = None, size: int = 
     mask = np.zeros((size, size), bool)
     if hand:
         image, mask = _with_hand(image, index, seed, rng)
-    return _with_mask(_developed(image, rng), mask)
+    return _with_mask(developed(image, rng), mask)
 
 
 def draw_scenes(draw_one: Callable[[int], np.ndarray], count: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def _with_hand(image: np.ndarray, index: int, seed: int, rng: np.random.Generato
     cover = ndimage.gaussian_filter(mask.astype(np.float32), 0.6)[..., None]  # an outline as soft as a camera's
     front = np.zeros_like(image)
     front[top:, left : left + side] = drawn
-    return image * (1 - cover) + _developed(front, rng) * cover, mask
+    return image * (1 - cover) + developed(front, rng) * cover, mask
 
 
 def _room(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -90,7 +90,7 @@ def _room(rng: np.random.Generator, size: int) -> np.ndarray:
     return draw_scene(rng, size, rng.random() < 0.9, texture=0.2, litter=0.7)
 
 
-def _plain_wall(rng: np.random.Generator, size: int) -> np.ndarray:
+def plain_wall(rng: np.random.Generator, size: int) -> np.ndarray:
     """float [size, size, 3], 0..255: one colour, mostly pale, darker towards one side and the corners."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     colour = 255 * (1 - rng.random() * (0.3 if rng.random() < 0.7 else 1.0) * rng.random(3) - 0.3 * rng.random())
@@ -100,7 +100,7 @@ def _plain_wall(rng: np.random.Generator, size: int) -> np.ndarray:
     return colour * np.clip(light + 0.03 * rng.random() * folds, 0, 1.2)[..., None]
 
 
-def _developed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def developed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """float [H, W, 3], 0..255: another camera's white balance, saturation, gamma and sharpness."""
     x = image.clip(0, 255) / 255 * np.exp(0.12 * rng.standard_normal(3))
     grey = x @ LUMA
