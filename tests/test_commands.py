@@ -22,6 +22,7 @@ from small_run import NO_ONNX
 
 from src import run
 from src.files import ROOT
+from src.photos.hand_finder import FINDER
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 WITH_SUBCOMMANDS = {"src.datasets", "src.photos"}  # python -m src.datasets sign_digits
@@ -49,6 +50,10 @@ TINY = [
      "--min-scale 0.9 --blocks 2 --noise-level-normalised --vivid --start {trained} --cooldown 1 --device-data"),
     ("src.photos.train_camera", "--data {data} --size 32 --crop-size 16 --max-train 8 --batch-size 4 --epochs 1 "
      "--cooldown 1 --teacher {trained} --run {tmp}/run --publish {tmp}/published"),
+    ("src.photos.train_finder", "--start {finder} --size 96 --hard 2 --behind {data} --parts {tmp}/parts "
+     "--count 2 --epochs 1 --cooldown 1 --empty 0.5 --seed 0 --run {tmp}/run --publish {tmp}/published"),
+    ("src.photos.train_finder", "--images {data} --masks {data} --behind {data} --parts {tmp}/parts --count 2 "
+     "--epochs 1 --run {tmp}/run"),
     ("src.studies.hand_finding", "--train --publish --evaluate --seeds 0 --epochs 1 --train-scenes 8 --test-scenes 2 "
      "--runs {tmp}/runs --to {tmp} --photos {digits}"),
     ("src.studies.hand_photos", "{photos} --count 1 --seeds 0 --out {tmp}/hands.json"),
@@ -211,8 +216,8 @@ def places(image_folder, trained, drawn, tmp_path_factory) -> dict[str, Path]:
         image.save(folder / "pairs" / name)
     words = ["blur-out", str(hand), str(folder / "check"), "--threshold", "0.2", "--dry-run"]
     assert importlib.import_module("src.photos.__main__").main(words) == 0
-    return dict(data=image_folder, trained=trained, hand=hand, other=other, hands=hand.parent, digits=folder / "digits",
-                found=folder / "check/found.json", pairs=folder / "pairs",
+    return dict(data=image_folder, trained=trained, finder=FINDER, hand=hand, other=other, hands=hand.parent,
+                digits=folder / "digits", found=folder / "check/found.json", pairs=folder / "pairs",
                 photos=folder / "photos", page=folder / "page.md")  # fmt: skip
 
 

@@ -123,14 +123,15 @@ def test_the_commands_train_publish_and_evaluate(tmp_path, sign_digits):
     tiny = ["--seeds", "0", "--epochs", "1", "--train-scenes", "4", "--test-scenes", "3", "--runs", runs]
     assert main([*tiny, "--train", "--publish", "--to", str(published)]) == 0
     assert read_record(published / REBUILDER.name)["threshold"] > 0
-    command = read_record(published / "finder")["command"]
+    command = read_record(published / REBUILDER.name)["command"]
     assert command == "python -m src.studies.hand_finding --train --publish --seeds 0"
     with torch.no_grad():
-        assert load(published / "finder")(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+        assert load(tmp_path / "runs/finder-0")(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
     assert main([*tiny, "--evaluate", "--photos", str(sign_digits), "--to", str(published)]) == 0
     scores = json.loads((published / "finder" / "scores.json").read_text())
     assert {"scenes", "photos", "speed", "by_size"} == set(scores)
-    assert len(scores["photos"]["segmentation"]["noisy"]) == 1 and len(scores["by_size"]["2"]) == 6
+    assert len(scores["photos"]["segmentation"]["noisy"]) == 1
+    assert len(scores["by_size"]["2"]) == 6
 
 
 @pytest.fixture

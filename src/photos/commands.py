@@ -152,7 +152,12 @@ def blur_out_main(argv: list[str] | None = None) -> int:
         "hand")  # fmt: skip
     add("--scales", type=int, default=1, choices=(1, 2, 3),
         help="2 finds hands half as large, 3 half of that, with many more false alarms (default 1)")  # fmt: skip
-    add("--weights", metavar="RUN", default=FINDER, help="another finder: a run of yours, or its folder")
+    add(
+        "--weights",
+        metavar="RUN",
+        default=FINDER,
+        help="another finder: a run of src.photos.train_finder, or its folder",
+    )
     add("--dry-run", action="store_true", help="write a contact sheet and found.json into the folder OUT instead")
     add("--from", dest="listed", type=Path, metavar="FILE", help="hide the boxes of an edited found.json, no others")
     add("--json", action="store_true", help="write what was found beside each image, OUT.json")

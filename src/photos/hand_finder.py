@@ -3,8 +3,9 @@
     found = find_objects(image)                # float32 [3, H, W] in [0, 1]
     hidden = blur_out(read_photo("photo.jpg"), found)
 
-The finder is a small UNet with one output channel, a score for each pixel, trained on hands that this repository draws
-(checkpoints/published/finder/record.json). `python -m src.photos blur-out` is the command for files.
+The finder is a small UNet: a score for each pixel, times the probability that the image shows a hand at all. It was
+trained on hands and other things that this repository draws (train_finder.py, which also trains one for objects of your
+own). `python -m src.photos blur-out` is the command for files.
 """
 
 from dataclasses import dataclass, replace
@@ -66,7 +67,8 @@ def score_map(image: Tensor, model: nn.Module, scales: int = 1) -> np.ndarray:
     where, maps = next(model.parameters()).device, []
     for scale in range(scales):
         with autocast(where):
-            maps.append(model(to_device(shrink(image, SIDE * 2**scale)[None], where)).float().cpu().clamp(0, 1))
+            score = model(to_device(shrink(image, SIDE * 2**scale)[None], where))[:, :1]
+            maps.append(score.float().cpu().clamp(0, 1))
     size = maps[-1].shape[2:]
     return torch.cat([F.interpolate(x, size, mode="bilinear") for x in maps]).amax(dim=(0, 1)).numpy()
 

@@ -1,10 +1,11 @@
 """Train and evaluate what finds a hand, for 08_object_blur_out.
 
-    python -m src.studies.hand_finding --train --publish                          three seeds; the first is published
-    python -m src.studies.hand_finding --evaluate --photos data/sign_digits       on held-out scenes and photos
+    python -m src.studies.hand_finding --train --publish                      three seeds; publishes an autoencoder
+    python -m src.studies.hand_finding --evaluate --photos data/sign_digits   on held-out scenes and photos
 
 The three methods are in hand_methods.py. Segmentation is a UNet with one output channel, trained on drawn hands and
-their masks; reconstruction an autoencoder, trained on scenes without a hand.
+their masks; reconstruction an autoencoder, trained on scenes without a hand. The shipped finder starts from this one:
+src/photos/train_finder.py.
 """
 
 import argparse
@@ -171,9 +172,8 @@ def evaluate(seeds: list[int], runs: str, photos: str | None, count: int = 300) 
 
 
 def publish_first(seed: int, runs: str, folder: Path, count: int) -> None:
-    """Copy the finder and the autoencoder of a seed to folder/finder and folder/08_object_blur_out."""
+    """Copy the autoencoder of a seed to folder/08_object_blur_out."""
     command = f"python -m src.studies.hand_finding --train --publish --seeds {seed}"
-    publish(f"{runs}/finder-{seed}", folder / "finder", command)
     threshold = calibrate(load(f"{runs}/rebuilder-{seed}"), seed, min(60, count))
     publish(f"{runs}/rebuilder-{seed}", folder / REBUILDER.name, command, {"threshold": threshold})
 
@@ -185,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--train", action="store_true", help="train the three networks of each seed")
-    parser.add_argument("--publish", action="store_true", help="copy the first seed's networks to --to")
+    parser.add_argument("--publish", action="store_true", help="copy the first seed's autoencoder to --to")
     parser.add_argument("--evaluate", action="store_true", help="write scores.json beside the finder of --to")
     parser.add_argument("--photos", help="folder of sign_digits, to evaluate on photos too")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

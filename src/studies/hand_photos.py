@@ -21,17 +21,18 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from skimage import data
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.files import ROOT, exit_code, printable, say, write_json
 from src.photos.denoiser import load_denoiser
-from src.photos.hand_finder import FINDER, Found, box_mask, find_objects
+from src.photos.hand_finder import FINDER, Found, box_mask, find_objects, objects_in, score_map
 from src.studies.hand_finding import hand_photos
 from src.studies.hand_methods import Method, as_float, box_iou, box_of
 
 PUBLISHED = ROOT / "checkpoints/published/finder/photos.json"
 SIDE = 224  # of a photo that a hand is pasted into, in pixels
 SIZES = (0.25, 0.35, 0.5, 0.7, 1.0)  # of the pasted hand's photo, of that side
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98)
 BUNDLED = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
 # photos that show a person's hand, however small, or one of stone: looked for by eye in contact sheets
 WITH_HANDS = {  # stems of the files, as numbers
@@ -50,13 +51,18 @@ WITH_HANDS = {  # stems of the files, as numbers
 }  # fmt: skip
 
 
-def photos_without_hands(folder: Path, name: str, count: int) -> Iterator[Tensor]:
-    """Evenly spaced photos of bsd400 or cbsd68 without a hand, float32 [3, H, W] in [0, 1]."""
+def files_without_hands(folder: Path, name: str, count: int) -> list[Path]:
+    """Evenly spaced photos of bsd400 or cbsd68 without a hand."""
     if not (folder / name).is_dir():
         raise FileNotFoundError(f"no {printable(folder / name)}, expected photos; see data/README.md for them")
     files = [path for path in sorted((folder / name).iterdir()) if int(path.stem) not in WITH_HANDS[name]]
-    for index in np.unique(np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)):
-        with Image.open(files[index]) as image:
+    return [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int))]
+
+
+def photos_without_hands(folder: Path, name: str, count: int) -> Iterator[Tensor]:
+    """The images of `files_without_hands`, float32 [3, H, W] in [0, 1]."""
+    for path in files_without_hands(folder, name, count):
+        with Image.open(path) as image:
             yield as_float(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
 
@@ -160,6 +166,45 @@ def measure(method: Method, folder: Path, count: int, seeds: list[int]) -> dict:
     }
 
 
+def images_without_hands(folder: Path, count: int) -> dict[str, Tensor]:
+    """Every image without a hand by its name, such as "cbsd68/0013", "chelsea" or "page 3"."""
+    images = {
+        f"{name}/{path.stem}": image
+        for name in ("bsd400", "cbsd68")
+        for path, image in zip(files_without_hands(folder, name, count), photos_without_hands(folder, name, count))
+    }
+    images |= dict(zip(BUNDLED, bundled_without_hands()))
+    return images | {f"page {index}": page for index, page in enumerate(pages_of_text())}
+
+
+def trade_off(model: nn.Module, folder: Path, count: int, seed: int) -> tuple[dict[str, list], list[dict]]:
+    """What each of THRESHOLDS hides and finds, and the ten images of which the default hides most.
+
+    The first: name -> [(threshold, percent)]: hidden by boxes of images without a hand and of pages of text, recall at
+    IoU 0.5 of hands before a wall and of pasted ones.
+    """
+    scores = {name: (score_map(x, model), x.shape[1:]) for name, x in images_without_hands(folder, count).items()}
+    wall = [(as_float(hand), hand[3] > 127) for hand in hand_photos(folder / "sign_digits", count)]
+    pasted = [(image, mask) for _, image, mask in pasted_hands(folder, count, seed)]
+    hands = {"recall, before a wall": wall, "recall, pasted": pasted}
+    hands = {name: [(score_map(x, model), mask) for x, mask in scenes] for name, scenes in hands.items()}
+    curves = {}
+    for threshold in THRESHOLDS:
+        hidden = {name: hidden_fractions(objects_in(*one, threshold))[0] for name, one in scores.items()}
+        values = {
+            "hidden, no hand": list(hidden.values()),
+            "hidden, pages": [x for n, x in hidden.items() if "page" in n],
+        }
+        for name, scenes in hands.items():
+            values[name] = [any(box_iou(one.box, box_of(mask)) >= 0.5 for one in objects_in(x, mask.shape, threshold))
+                            for x, mask in scenes]  # fmt: skip
+        for name, x in values.items():
+            curves.setdefault(name, []).append((threshold, round(100 * float(np.mean(x)), 2)))
+    hidden = {name: hidden_fractions(objects_in(*one))[0] for name, one in scores.items()}
+    worst = sorted(hidden, key=hidden.get)[:-11:-1]
+    return curves, [dict(image=name, hidden=round(hidden[name], 3), what="") for name in worst]
+
+
 def tables(found: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Images without a hand, in percent; and hands by size, mean over the seeds."""
     without = pd.DataFrame.from_dict(found["without"], orient="index")
@@ -195,9 +240,18 @@ def main(argv: list[str] | None = None) -> int:
     return exit_code(lambda: report(arguments))
 
 
+def described_as_before(worst: list[dict], path: Path | None) -> list[dict]:
+    """The worst images, each with the sentence that a person wrote about it in the file that is replaced."""
+    before = json.loads(path.read_text(encoding="utf-8")).get("worst", []) if path and path.exists() else []
+    sentences = {one["image"]: one["what"] for one in before}
+    return [one | dict(what=sentences.get(one["image"], "")) for one in worst]
+
+
 def report(arguments: argparse.Namespace) -> None:
     method = partial(find_objects, model=load_denoiser(arguments.weights))
     found = measure(method, arguments.folder, arguments.count, arguments.seeds)
+    curves, worst = trade_off(method.keywords["model"], arguments.folder, arguments.count, arguments.seeds[0])
+    found |= dict(curves=curves, worst=described_as_before(worst, arguments.out))
     if arguments.out:
         write_json(arguments.out, found)
     for table in tables(found):
