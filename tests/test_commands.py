@@ -43,6 +43,7 @@ TINY = [
     ("src.photos blur-out", "{hand} {tmp}/hidden.png --threshold 0.2 --box --blur 0.3"),
     ("src.photos blur-out", "{hands} {tmp}/check --threshold 0.2 --dry-run"),
     ("src.photos blur-out", "{hand} {tmp}/hidden.jpg --from {found}"),
+    ("src.photos blur-out", "{hand} {tmp}/hidden.png --threshold 0.2 --weights {finder}"),
     ("unet-denoise", "{hand} {tmp}/clean.png"),
     ("unet-blur-out", "{hand} {tmp}/hidden.png --threshold 0.2"),
     ("src.photos.benchmark", "{pairs} --limit 1 --methods noisy --clean {photos}/cbsd68 --out {tmp}/scores.json"),

@@ -470,7 +470,9 @@ def test_the_box_is_drawn_where_it_will_be_seen(scenes, hands):
     """The thumbnail is upright, though the file lies on its side."""
     assert blur_out_main([str(scenes / "in/people/b.jpg"), str(scenes / "check"), "--dry-run"]) == 0
     (image,) = json.loads((scenes / "check/found.json").read_text())["images"]
-    x, y, w, h = image["objects"][0]["box"]
+    boxes = np.array([one["box"] for one in image["objects"]])
+    x, y = boxes[:, :2].min(axis=0)  # around all boxes
+    w, h = (boxes[:, :2] + boxes[:, 2:]).max(axis=0) - (x, y)
     with Image.open(scenes / "check/contact_sheet.jpg") as sheet:
         pixels = np.asarray(sheet).astype(int)[6 : 6 + 240, 6 : 6 + 240]
     upright = np.rot90(hands[1, :3].transpose(1, 2, 0), -1)
