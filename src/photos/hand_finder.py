@@ -26,6 +26,7 @@ from src.photos.photo_files import Photo, without_previews
 
 FINDER = run_folder("published/finder")
 SIDE = 128  # pixels of the longer side at which an image is seen: what the finder was trained at
+REDUCED = (48, 64)  # sides at which it is seen besides: a hand that fills the image is found there (PROGRESS.md)
 MARGIN = 3  # of those pixels, by which what is hidden extends beyond what was found
 SMALLEST = 24  # of those pixels: a smaller region is no object
 THRESHOLD = 0.5  # score that some pixel of an object must have,
@@ -62,12 +63,12 @@ def shrink(image: Tensor, side: int = SIDE) -> Tensor:
 def score_map(image: Tensor, model: nn.Module, scales: int = 1) -> np.ndarray:
     """How sure the finder is of each pixel: float32 [h, w] in [0, 1], of the image as `shrink` gives it.
 
-    scales: 2 takes the larger score of this and of twice the side, 3 of four times the side besides.
+    The largest score of the image at REDUCED sides and at SIDE. scales: 2 at twice SIDE besides, 3 at four times.
     """
     where, maps = next(model.parameters()).device, []
-    for scale in range(scales):
+    for side in (*REDUCED, *(SIDE * 2**scale for scale in range(scales))):
         with autocast(where):
-            score = model(to_device(shrink(image, SIDE * 2**scale)[None], where))[:, :1]
+            score = model(to_device(shrink(image, side)[None], where))[:, :1]
             maps.append(score.float().cpu().clamp(0, 1))
     size = maps[-1].shape[2:]
     return torch.cat([F.interpolate(x, size, mode="bilinear") for x in maps]).amax(dim=(0, 1)).numpy()
