@@ -187,7 +187,8 @@ def test_a_wheel_denoises_with_its_own_weights(installed, image_folder):
 @pytest.mark.slow
 def test_a_wheel_trains_into_the_working_directory(installed, image_folder):
     words = (
-        "--size 32 --crop-size 16 --start published/denoiser --blocks 2 --noise-level-normalised --epochs 1 --run mine"
+        "--size 32 --crop-size 16 --start published/denoiser --blocks 2 --noise-level-normalised "
+        "--batch-size 4 --epochs 1 --run mine"
     )
     done = run_installed(
         installed, sys.executable, "-m", "src.photos.train_denoiser", "--data", image_folder, *shlex.split(words)
