@@ -5,6 +5,7 @@
     python -m src.photos.train_finder --start 08_object_blur_out/finder-0 --size 96 --epochs 40 --empty 0.5
     python -m src.photos.train_finder --start finder --run finder-hard --hard 600 --epochs 8 --cooldown 8
     python -m src.photos.train_finder --start finder-hard --run finder-3 --empty 0.25 --epochs 12 --cooldown 12
+    python -m src.photos.train_finder --start finder-3 --run finder-4 --empty 0.25 --hard 2000 --epochs 29 --cooldown 29
 
 Your own objects: `python -m src.photos.train_finder --images mine/images --masks mine/masks --run mine`, and then
 `python -m src.photos blur-out IN OUT --weights mine`.
