@@ -1,5 +1,6 @@
 """The command, the folders that are complete or absent, scenes with hands, grey and shrunk pairs."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from src.datasets import LUMA, drawn_photos, finger_numbers
 from src.datasets.__main__ import main
 from src.datasets.device_noise import DeviceNoiseDataset
 from src.datasets.drawn_set import draw_set
-from src.datasets.grey_and_shrink import GreyShrinkDataset, shrunk, vivid_colours
+from src.datasets.grey_and_shrink import GreyShrinkDataset, photo_sharpness, shrunk, vivid_colours
 from src.datasets.hand_scenes import draw_scenes, test_scene, training_scene
 from src.files import ROOT
 from src.images import ImageSet
@@ -198,6 +199,25 @@ def test_vivid_colours_raise_contrast_and_leave_grey_grey():
     assert float(vivid.std() / grey.std()) == pytest.approx(1.1, abs=1e-4)
 
 
+@pytest.mark.parametrize("fy, fx", [(0, 0), (0, 0.125), (0.25, 0.25), (0.5, 0), (0.5, 0.5)])
+def test_photo_sharpness_of_a_plane_wave_is_its_transfer_function(fy, fx):
+    """A wave of luma keeps its shape; its amplitude is that of the kernel's Fourier transform. The border is left."""
+    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
+    wave = 0.1 * torch.cos(2 * math.pi * (fy * y + fx * x))
+    sharp = photo_sharpness((0.5 + wave).expand(1, 3, 24, 24))[0, 1] - 0.5
+    laplacian = math.sin(math.pi * fy) ** 2 + math.sin(math.pi * fx) ** 2
+    expected = (1 - 0.435 * laplacian) * (1 + 0.72 * laplacian) * wave
+    assert torch.allclose(sharp[2:-2, 2:-2], expected[2:-2, 2:-2], atol=1e-6)
+
+
+@BOTH
+def test_sharp_pairs_are_those_of_photo_sharpness(kind):
+    pixels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    _, clean = kind(ImageSet.from_pixels(pixels), 0.1, sharp=True).batch([0, 1, 2, 3])
+    assert torch.allclose(clean, photo_sharpness(pixels / 255), atol=1e-6)
+    assert not torch.allclose(clean, pixels / 255, atol=0.05)
+
+
 @BOTH
 def test_a_fifth_of_vivid_pairs_have_a_coloured_light(kind):
     pairs = kind(ImageSet.from_pixels(torch.full((12, 3, 8, 8), 100, dtype=torch.uint8)), 0.0, seed=2, vivid=True)
@@ -230,6 +250,8 @@ def test_wrong_settings(images, wrong, message, kind):
 def test_grey_and_vivid_pairs_need_colour(images):
     with pytest.raises(ValueError, match="vivid needs images of 3 channels, got 1; try vivid=False"):
         GreyShrinkDataset(ImageSet.from_pixels(images.pixels[:, :1]), vivid=True)
+    with pytest.raises(ValueError, match="sharp needs images of 3 channels, got 1; try sharp=False"):
+        GreyShrinkDataset(ImageSet.from_pixels(images.pixels[:, :1]), sharp=True)
     with pytest.raises(ValueError, match="grey_fraction needs images of 3 channels, got 1"):
         GreyShrinkDataset(ImageSet.from_pixels(images.pixels[:, :1]), grey_fraction=0.5)
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.datasets import LUMA
-from src.datasets.grey_and_shrink import GreyShrinkDataset, vivid_colours
+from src.datasets.grey_and_shrink import GreyShrinkDataset, photo_sharpness, vivid_colours
 from src.device import device
 from src.images import ImageSet
 
@@ -93,6 +93,8 @@ class DeviceNoiseDataset(GreyShrinkDataset):
         rows = torch.tensor([range(len(self))[index] for index in indices]).to(self.where, non_blocking=True)
         turn, sigma, grey, _, *square = uniform(self._words(rows, 2, CHOICES)).flatten(1).unbind(1)  # eight of [B]
         clean = self._turned(self._cropped(rows, *square), (8 * turn).long()) / 255  # [B, C, H, W]
+        if self.sharp:
+            clean = photo_sharpness(clean)
         if self.vivid:
             clean = vivid_colours(clean, uniform(self._words(rows, 2, COLOURS)).flatten(1)[:, :5])
         count = -(-clean[0].numel() // 4)

@@ -64,6 +64,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add("--grey-fraction", type=number, default=0.25, help="fraction of the pairs that are grey")
     add("--min-scale", type=number, default=1.0, help="smallest factor by which crops are made smaller")
     add("--vivid", action="store_true", help="give drawn images the contrast and colours of photos")
+    add("--sharp", action="store_true", help="give drawn images the sharpness of photos")
     add("--crop-size", type=int, default=64, help="side of the training crops in pixels")
     add("--device-data", action=argparse.BooleanOptionalAction, default=device().type == "cuda",
         help="make crops and noise on the device that trains; a run goes on with what it began with")  # fmt: skip
@@ -95,7 +96,8 @@ def train(arguments: argparse.Namespace) -> int:
     kind = DeviceNoiseDataset if arguments.device_data else GreyShrinkDataset
     train_set = kind(
         train_images, sigma, arguments.seed, crop_size=arguments.crop_size, augment=True,
-        grey_fraction=arguments.grey_fraction, min_scale=arguments.min_scale, vivid=arguments.vivid,
+        grey_fraction=arguments.grey_fraction, min_scale=arguments.min_scale,
+        vivid=arguments.vivid, sharp=arguments.sharp,
     )  # fmt: skip
     test_set = GreyShrinkDataset(held_out, sigma, arguments.seed + 1, fixed=True, grey_fraction=arguments.grey_fraction)
     model, start = network(images.shape[1], arguments)
