@@ -36,6 +36,8 @@ def test_the_protocol_of_the_field(test_sets):
     for _, noisy, clean in pairs:
         assert float((noisy - clean).std()) == pytest.approx(25 / 255, rel=0.03) and noisy.max() > 1
     found = photo_benchmarks.measure(lambda noisy, sigma: noisy, test_sets / "cbsd68", "RGB", 25)
+    assert np.mean(found["psnr"]) == pytest.approx(-20 * np.log10(25 / 255), abs=0.1)  # of the noise, not clipped
+    found = photo_benchmarks.measure(lambda noisy, sigma: noisy.clone(), test_sets / "cbsd68", "RGB", 25)
     expected = [peak_signal_noise_ratio(c.numpy(), n.clamp(0, 1).numpy(), data_range=1) for _, n, c in pairs]
     assert found["psnr"] == pytest.approx(expected, abs=1e-3)
     assert found["rounded"] == pytest.approx(expected, abs=0.05) and found["seconds_per_megapixel"] >= 0

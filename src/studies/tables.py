@@ -18,11 +18,12 @@ import pandas as pd
 
 from src.files import ROOT, exit_code, say, write_text
 from src.studies.photo_benchmarks import FIRST, OURS, PUBLISHED, SETS, SIGMAS, TUNED, load_scores, mean_psnr
-from src.studies.photo_noise import POLYU
+from src.studies.photo_noise import POLYU, POLYU_PUBLISHED
 from src.studies.records import Run, published_runs
 from src.studies.results import Results, spread, stated
 
 CAMERA = {"noisy": "noisy", "NLM": "OpenCV fastNlMeans 4, 4", "ours, camera mode": "camera network"}  # in POLYU
+NTNET = "[NTNet + NAFNet](https://arxiv.org/abs/2412.04727)"
 DNCNN = "[DnCNN](https://arxiv.org/abs/1608.03981), published"
 PAGES = (ROOT / "README.md", ROOT / "PROGRESS.md")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -35,6 +36,7 @@ def headline() -> pd.DataFrame:
     scores, keys, absent = load_scores(), {"noisy": "noisy", "NLM": "nlm", "BM3D": "bm3d"}, float("nan")
     rows = {name: [hands[key], *mean_psnr(scores, "CBSD68", key), absent] for name, key in keys.items()}
     rows[DNCNN] = [absent, *PUBLISHED["CBSD68"]["DnCNN"], absent]
+    rows[f"{NTNET}, published"] = [absent] * 4 + [POLYU_PUBLISHED["NTNet + NAFNet"]]
     rows["ours, trained on hands"] = [hands["unet"]] + [absent] * 4
     rows["ours, shipped (blind)"] = [absent, *mean_psnr(scores, "CBSD68", OURS), absent]
     rows["ours, camera mode"] = [absent] * 5
