@@ -90,15 +90,17 @@ def epochs() -> pd.DataFrame:
 
 
 def gaussian() -> pd.DataFrame:
-    """PSNR in dB at sigma 15 / 25 / 50, ours of the output rounded to 8 bits, beside published figures."""
-    scores = load_scores()
+    """PSNR in dB at each sigma, ours of the output rounded to 8 bits, beside published figures."""
+    scores, absent = load_scores(), (float("nan"),) * len(SIGMAS)
     measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS, "ours, x8": f"{OURS}, ensemble",
                 "ours, tuned on photos": TUNED, "first run's network on photos": "ours, photos"}  # fmt: skip
-    rows = {label: [mean_psnr(scores, name, key, "rounded") for name in SETS] for label, key in measured.items()}
-    rows |= {f"{method} (published)": [PUBLISHED[name].get(method, ()) for name in SETS]
+    rows = {label: [psnr for name in SETS for psnr in mean_psnr(scores, name, key, "rounded")]
+            for label, key in measured.items()}  # fmt: skip
+    rows |= {f"{method} (published)": [psnr for name in SETS for psnr in PUBLISHED[name].get(method, absent)]
              for method in ("DnCNN", "FFDNet", "DRUNet")}  # fmt: skip
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(SETS))
-    return table.map(lambda values: " / ".join("-" if pd.isna(x) else f"{x:.2f}" for x in values))
+    columns = [f"{name} {sigma}" for name in SETS for sigma in SIGMAS]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.map(lambda value: "-" if pd.isna(value) else f"{value:.2f}")
 
 
 TABLES = {
