@@ -63,8 +63,8 @@ def steps(image: Tensor, methods: dict[str, Method], finder: nn.Module, rebuilde
 
 
 def sheet(rows: list[dict[str, Tensor]]) -> tuple[Tensor, list[str], int]:
-    """images, titles and columns for `show_images`: a row for each dict, the titles above the first."""
-    titles = [*rows[0]] + [""] * (len(rows[0]) * (len(rows) - 1))
+    """images, titles and columns for `show_images`: a row for each dict."""
+    titles = [title for row in rows for title in row]
     return torch.stack([panel for row in rows for panel in row.values()]), titles, len(rows[0])
 
 
@@ -115,14 +115,14 @@ def condition_table(results: dict[str, dict[str, list[dict]]], seconds: bool = F
 
 
 def headline_table(scores: dict) -> pd.DataFrame:
-    """Three rows: the methods on photos and in drawn rooms, without noise; mean ± standard deviation over seeds."""
+    """Three rows: the methods on photos of hands in front of a wall and in drawn rooms, without noise, over seeds."""
     rows = {}
     for method in (SEGMENTATION, RECONSTRUCTION, COLOUR):
         runs = {kind: scores[kind][method]["clean"] for kind in ("photos", "scenes")}
         rows[method] = {
-            "IoU, photos": plus_minus([run["iou"] for run in runs["photos"]], 3),
+            "IoU, wall": plus_minus([run["iou"] for run in runs["photos"]], 3),
             "IoU, rooms": plus_minus([run["iou"] for run in runs["scenes"]], 3),
-            "recall, photos": plus_minus([run["recall"] for run in runs["photos"]], 3),
+            "recall, wall": plus_minus([run["recall"] for run in runs["photos"]], 3),
             "recall, rooms": plus_minus([run["recall"] for run in runs["scenes"]], 3),
             "false alarms, rooms": plus_minus([run["alarms"] for run in runs["scenes"]], 3),
         }
@@ -132,8 +132,8 @@ def headline_table(scores: dict) -> pd.DataFrame:
 def iou_by_method(scores: dict) -> dict[str, dict[str, tuple[float, float]]]:
     """method -> kind of images -> (mean, standard deviation) of the box IoU over the seeds, for `plot_dots`."""
     rows = {}
-    for kind in ("scenes", "photos"):
-        for method, conditions in scores[kind].items():
-            values = [run["iou"] for run in conditions["clean"]]
-            rows.setdefault(method, {})[kind] = (float(np.mean(values)), float(np.std(values, ddof=1)))
+    for kind, title in dict(scenes="drawn rooms", photos="photos, in front of a wall").items():
+        for method in (SEGMENTATION, RECONSTRUCTION, COLOUR):
+            values = [run["iou"] for run in scores[kind][method]["clean"]]
+            rows.setdefault(method, {})[title] = (float(np.mean(values)), float(np.std(values, ddof=1)))
     return rows
