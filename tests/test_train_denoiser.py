@@ -82,9 +82,10 @@ def tiny_run(photos, tmp_path):
     return str(tmp_path / "first")
 
 
-def test_the_three_runs_start_from_one_another():
-    first, deeper, vivid = (parsed(options.split()) for options in STAGES)
+def test_the_four_runs_start_from_one_another():
+    first, deeper, vivid, sharp = (parsed(options.split()) for options in STAGES)
     assert first.start is None and deeper.start == first.run and vivid.start == deeper.run
+    assert sharp.start == vivid.run and sharp.sharp and sharp.vivid and not vivid.sharp
     assert not deeper.vivid and vivid.vivid and deeper.blocks == vivid.blocks == 2
 
 

@@ -1,4 +1,4 @@
-"""Train a denoiser for photos. The shipped network took three runs, each from the weights of the one before:
+"""Train a denoiser for photos. The shipped network took four runs, each from the weights of the one before:
 
     python -m src.datasets drawn_photos                  # 2,000 drawn images, without any photo
     python -m src.photos.train_denoiser                  # blind, 264 epochs, about two hours on one core
@@ -6,6 +6,8 @@
         --crop-size 128 --batch-size 8 --epochs 9 --cooldown 0
     python -m src.photos.train_denoiser --run vivid --start deeper --blocks 2 --noise-level-normalised --vivid \\
         --crop-size 128 --batch-size 8 --epochs 20 --cooldown 13
+    python -m src.photos.train_denoiser --run sharp --start vivid --blocks 2 --noise-level-normalised --vivid \\
+        --sharp --crop-size 128 --batch-size 8 --epochs 21 --cooldown 14
 
 `--grey-fraction 1 --min-scale 0.5` makes it one for grey photos.
 
@@ -35,10 +37,11 @@ from src.unet import UNet
 RECIPE = dict(epochs=264, batch_size=16, loss="psnr")  # of the first run, where it differs from TrainConfig
 COOLDOWN = 141 / 264  # of the epochs
 LATER = "--blocks 2 --noise-level-normalised --crop-size 128 --batch-size 8"
-STAGES = (  # options of the shipped network's three runs
+STAGES = (  # options of the shipped network's four runs
     "",
     f"--run deeper --start denoiser {LATER} --epochs 9 --cooldown 0",
     f"--run vivid --start deeper {LATER} --vivid --epochs 20 --cooldown 13",
+    f"--run sharp --start vivid {LATER} --vivid --sharp --epochs 21 --cooldown 14",
 )
 
 
