@@ -1,7 +1,4 @@
-"""Image folders as one uint8 tensor, and the split into training and held-out images by group.
-
-`python -m src.datasets` makes the data sets of the notebooks.
-"""
+"""Image folders as one uint8 tensor, and the split into training and held-out images by group."""
 
 import hashlib
 import numbers

@@ -82,11 +82,13 @@ def training_loop(
 ) -> Iterator[dict]:
     """Train `model` and yield one record an epoch; `model` holds the EMA weights at every yield.
 
-    A record holds epoch, train_mse (of the weights being trained, during the epoch), train_loss (if it is another),
-    psnr (where the held-out images were evaluated: mean over them, dB), skipped (steps, if any) and seconds.
-    state: continue it; its ema_model is `model`. Steps without a finite gradient are not taken; after PATIENCE in
-    a row, or an epoch of them, FloatingPointError. A GPU is asked once an epoch whether all were finite. If
-    not, that epoch is repeated, and from then on each step is checked before it is taken.
+    A record holds epoch, seconds and
+        train_mse   mean squared error during the epoch, of the weights being trained
+        train_loss  the loss, if it is another
+        psnr        mean over the held-out images in dB, if they were evaluated
+        skipped     number of steps without a finite gradient, if any: they are not taken
+    state: continue it; its ema_model is `model`. Raises FloatingPointError after PATIENCE such steps in a row, or a
+    whole epoch of them. A GPU is asked once an epoch; if a step failed, the epoch is repeated and each step checked.
     """
     state = state or TrainState.new(model, config, train_set.shape)
     network, loss_fn = distributed.averaging(state.model), loss_function(config.loss)

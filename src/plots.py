@@ -21,7 +21,7 @@ def show_grid(
     titles: list[str] | None = None,
     scale: int | None = None,
 ) -> Figure:
-    """Columns side by side (clean, noisy, denoised), a row an image, PSNR under each panel.
+    """Columns side by side (clean, noisy, denoised), a row an image, PSNR of the whole image under each panel.
 
     columns: title -> float [N, C, H, W], shown from 0 (black) to 1 (white). rows: which images; None: the first four.
     reference: the column that PSNR is measured against. residual: add noisy minus the last column, 0 as mid-grey.
@@ -47,7 +47,7 @@ def show_grid(
         top, left = (height - high) // 2, (width - zoom) // 2
         zoomed = [[panel[:, top : top + high, left : left + zoom] for panel in line] for line in lines]
         lines = [line for pair in zip(lines, zoomed) for line in pair]
-        labels = [line for label in labels for line in ([""] * len(columns), label)]
+        labels = [line for label in labels for line in (label, [""] * len(columns))]
         names = [text for name in names for text in (name, "zoomed")]
     return panels(lines, list(columns), labels, names, (width * scale, height * scale))
 

@@ -111,7 +111,9 @@ def test_residual_statistics_tell_noise_from_image(images):
     found = residual_statistics(noisy - clean, clean)
     assert found["standard deviation"] == pytest.approx(0.2, abs=0.003)
     assert abs(found["correlation across"]) < 0.03 and abs(found["correlation down"]) < 0.03
-    assert found["edges / flat parts"] == pytest.approx(1, abs=0.05)
+    assert found["standard deviation, edges / flat"] == pytest.approx(1, abs=0.05)
     hard = (clean > 0.5).float()
     blurred = nn.functional.avg_pool2d(hard, 3, stride=1, padding=1, count_include_pad=False)
-    assert residual_statistics(hard - blurred + noisy - clean, hard)["edges / flat parts"] > 1.2  # a blur takes edges
+    assert (
+        residual_statistics(hard - blurred + noisy - clean, hard)["standard deviation, edges / flat"] > 1.2
+    )  # a blur takes edges

@@ -16,13 +16,13 @@ from src.studies.figures import (
     plot_heat_map,
     plot_lines,
     plot_paired_differences,
-    plot_sketches,
     style,
     zoomed,
 )
 from src.studies.records import Run
 from src.studies.results import Results
 from src.studies.run_figures import gain_finding, passed, plot_history, share_of_gain
+from src.studies.sketches import plot_sketches
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,10 @@ def test_no_two_methods_share_colour_and_marker():
     looks = [STYLES[name] for name in STYLES if name not in synonyms] + OTHERS
     assert len(set(looks)) == len(looks) >= 20
     assert style("ours", ["new", "ours"]) == STYLES["ours"] and style("new", ["new", "ours"]) == OTHERS[0]
+    # an addition to a method's name changes nothing, unless the figure would show two alike
+    assert style("DnCNN (published)", ["DnCNN (published)", "ours"]) == STYLES["DnCNN"]
+    assert style("2021, on its training photos", ["2021, on its training photos"]) == STYLES["2021"]
+    assert style("ours, x8", ["ours", "ours, x8"]) == OTHERS[0]
 
 
 def test_lines_have_their_points_and_their_names_at_the_end():
@@ -61,6 +65,10 @@ def test_lines_have_their_points_and_their_names_at_the_end():
     assert {"MSE", "L1", "one point", "BM3D 29.87"} <= texts(figure)
     heights = sorted(text.get_position()[1] for text in axis.texts if text.get_text() in ("MSE", "L1", "BM3D 29.87"))
     assert min(np.diff(heights)) > 0.05  # none covers another
+    points = {"left": [(1, 20.0)], "near": [(1.4, 20.1)], "right": [(100, 25.0)]}
+    placed = {text.get_text(): text for text in plot_lines({"s": points}, "PSNR", log="x").axes[0].texts}
+    assert abs(placed["left"].get_position()[1] - placed["near"].get_position()[1]) > 0.05
+    assert placed["right"].get_ha() == "right"  # within the frame
     named = plot_lines({"epochs": curves}, "PSNR", names_at=1, dashed=("L1",)).axes[0]
     assert [text.get_position()[0] for text in named.texts[:2]] == pytest.approx([0.05 / 1.1] * 2, abs=0.01)
     assert [line.get_linestyle() for line in named.lines[:2]] == ["-", "--"]
@@ -76,6 +84,8 @@ def test_paired_differences_are_those_of_the_seeds():
     np.testing.assert_allclose(axis.lines[0].get_xdata(), [-0.1, -0.2, -0.3], atol=1e-9)
     assert {"-0.20", "+0.50", "L1", "L1 loses"} <= texts(figure)
     assert "filled: hands, hollow: drawn" in axis.get_xlabel()
+    small = made({("hands", "a"): (30, 31), ("hands", "b"): (29.995, 30.995)})
+    assert "-0.005" in texts(plot_paired_differences(small, "a"))  # not "+0.00"
 
 
 def test_dots_bars_and_heat_map_show_their_numbers():
@@ -94,6 +104,9 @@ def test_sketches_draw_a_bar_a_stage_and_an_arrow_a_connection():
     latent, ours = figure.axes
     assert len(latent.patches) == 7 and len(latent.texts) == 0
     assert len(ours.patches) == 5 and len(ours.texts) == 2 + 1  # two skips, one residual output
+    assert {"1", "1/2", "1/4"} < texts(plot_sketches({"ours": ([1, 2, 4], True, True)}, sides=True))
+    many = plot_sketches({f"network {i}": ([1, 2], False, False) for i in range(7)})
+    assert len(many.axes) == 8  # two rows
 
 
 def test_zoomed_is_the_middle_of_one_image():

@@ -444,17 +444,20 @@ def test_what_is_not_read_is_named(tmp_path, load, capsys):
     for name in ["b.HEIC", "c.gif", "notes.txt", "about.json", "groups.md", ".hidden.heic"]:
         (tmp_path / "flat" / name).write_bytes(b"x")
     load(tmp_path / "flat")
-    lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
-    assert lines == ["left out: 2 files or deeper folders that are not read, such as b.HEIC, c.gif"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not read" in line]
+    assert lines == ["2 files or folders not read: b.HEIC, c.gif"]
+    (tmp_path / "flat" / "c.gif").unlink()
+    load(tmp_path / "flat")
+    assert "1 file not read: b.HEIC\n" in capsys.readouterr().out
     save(tmp_path / "classes" / "yi" / "a.png", noise())
     save(tmp_path / "classes" / "yi" / "deeper" / "b.png", noise(seed=1))
     (tmp_path / "classes" / "er").mkdir()
     (tmp_path / "classes" / "er" / "c.heic").write_bytes(b"x")
     assert load(tmp_path / "classes").names == ("yi/a.png",)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
-    assert lines == ["left out: 2 files or deeper folders that are not read, such as er/c.heic, yi/deeper"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not read" in line]
+    assert lines == ["2 files or folders not read: er/c.heic, yi/deeper"]
     load(tmp_path / "classes")
-    assert "left out" in capsys.readouterr().out  # also when the pixels come from the cache
+    assert "not read" in capsys.readouterr().out  # also when the pixels come from the cache
 
 
 def test_what_is_left_out_is_named_on_any_terminal(tmp_path, load, monkeypatch):

@@ -58,6 +58,7 @@ def test_residual_and_zoom(columns):
     zoomed = figure.axes[4].images[0].get_array()  # 8 wide, and as high as the image's shape has it
     assert np.allclose(zoomed, columns["clean"][0, :, 9:15, 12:20].permute(1, 2, 0))
     assert figure.axes[4].get_ylabel() == "zoomed"
+    assert figure.axes[1].get_xlabel().endswith(" dB") and figure.axes[5].get_xlabel() == ""  # of the whole image
 
 
 def test_grey_images_are_shown_in_grey(columns):

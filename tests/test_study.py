@@ -103,7 +103,10 @@ def test_what_is_published_is_loaded_when_its_fingerprint_matches(tmp_path, fold
     publish("runs", before.runs, {kept: (2,)})
     monkeypatch.setattr(study, "fit", None)  # any training would call it
     after = one.run(CASES)
-    assert "6 runs: 6 saved" in capsys.readouterr().out and not (tmp_path / "runs").exists()
+    assert (
+        "6 runs, all loaded from checkpoints/published/\n" in capsys.readouterr().out
+        and not (tmp_path / "runs").exists()
+    )
     for ours, theirs in zip(after.runs, before.runs, strict=True):
         assert (ours.history, ours.scores, ours.environments) == (theirs.history, theirs.scores, theirs.environments)
     assert after.claim("a title") == "a title"
@@ -125,7 +128,7 @@ def test_without_the_images_what_is_published_still_counts(tmp_path, folder, tra
     publish("runs", trained[1].runs)
     gone = str(tmp_path / "absent" / Path(folder).name)
     assert len(small(tmp_path, gone).run({"MSE": {}}).runs) == 2
-    assert "2 saved (the images of images" in capsys.readouterr().out
+    assert "2 runs, all loaded from checkpoints/published/\n" in capsys.readouterr().out
     assert len(small(tmp_path, gone, retrain=True).run({"MSE": {}}).runs) == 2  # what cannot be trained is shown
     for other, recipe in [({}, {"loss": "l1"}), ({}, {"n_images": 4}), ({"sigma": 0.1}, {}), ({"crop_size": 12}, {})]:
         with pytest.raises(FileNotFoundError, match="no data set of"):
@@ -148,7 +151,7 @@ def test_of_a_set_that_has_changed_what_is_published_is_shown_and_named(tmp_path
     shutil.copytree(folder, other)
     Image.open(other / "0.png").transpose(Image.Transpose.ROTATE_180).save(other / "1.png")
     small(tmp_path, str(other)).run({"MSE": {}})
-    assert "2 saved, for other images in" in capsys.readouterr().out
+    assert "2 runs, all loaded from checkpoints/published/ (other images than in" in capsys.readouterr().out
 
 
 def test_a_case_is_evaluated_and_trained_as_it_says(tmp_path, folder):
@@ -191,7 +194,7 @@ def test_a_line_of_runs_jsonl_holds_the_run(trained):
 def test_a_ranked_table_marks_the_best_and_says_which_way_is_better(trained):
     results = trained[1]
     table = results.ranked(["psnr", "l1"])
-    assert list(table.columns) == ["PSNR (dB) ↑", "absolute error ↓"] and table.index.name.endswith("2 seeds")
+    assert list(table.columns) == ["PSNR (dB) ↑", "L1 ↓"] and table.index.name.endswith("2 seeds")
     for column, choose in (("psnr", max), ("l1", min)):
         best = choose(results.cases, key=lambda case: results.mean(results.data[0], case, column))
         stars = [name for name, cell in table.iloc[:, ["psnr", "l1"].index(column)].items() if cell.endswith(" *")]

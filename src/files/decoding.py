@@ -66,8 +66,9 @@ def list_images(folder: Path) -> list[list]:
         )
     left_out = [name for name in files if not name.lower().endswith(SUFFIXES + NOT_IMAGES)]
     if left_out:
-        some = ", ".join(map(printable, sorted(left_out, key=natural_order)[:5]))
-        say(f"left out: {len(left_out)} files or deeper folders that are not read, such as {some}")
+        some = ", ".join(map(printable, sorted(left_out, key=natural_order)[:5])) + ", ..." * (len(left_out) > 5)
+        kind = "files or folders" if len(left_out) > 1 else "folder" if (folder / left_out[0]).is_dir() else "file"
+        say(f"{len(left_out)} {kind} not read: {some}")
     return [[name, *_stamp(folder / name)] for name in images]
 
 

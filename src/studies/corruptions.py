@@ -142,5 +142,5 @@ def residual_statistics(removed: Tensor, clean: Tensor) -> dict[str, float]:
     change = clean.diff(dim=3)[..., :-1, :].abs() + clean.diff(dim=2)[..., :-1].abs()  # [N, C, H - 1, W - 1]
     order, inner = change.flatten().argsort(), removed[..., :-1, :-1].flatten()
     edges, flat = inner[order[int(0.9 * len(order)) :]].std(), inner[order[: len(order) // 2]].std()
-    names = ("standard deviation", "correlation across", "correlation down", "edges / flat parts")
+    names = ("standard deviation", "correlation across", "correlation down", "standard deviation, edges / flat")
     return dict(zip(names, torch.stack([variance.sqrt(), across, down, edges / flat]).tolist()))

@@ -1,8 +1,10 @@
-"""The figures of the studies: curves, dots, bars, paired differences, a heat map, sketches of networks.
+"""The figures of the studies: curves, dots, bars, paired differences, a heat map.
 
 Each returns a Figure as wide as the page. A method has one colour and one marker in all of them (STYLES); curves are
 labelled at their ends; colours are those of Okabe and Ito, told apart by the colour-blind, and markers in grey print.
 """
+
+import re
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -21,16 +23,22 @@ STYLES = {  # method -> colour, marker
     "Mix": (BLACK, "X"), "MS-SSIM": (PINK, "v"), "sign_digits": (BLUE, "o"), "finger_numbers": (ORANGE, "s"),
     "latent 7x7": (SKY, "v"), "latent 14x14": (SKY, "^"), "latent 28x28": (SKY, "s"), "no skip": (GREEN, "o"),
     "no residual": (ORANGE, "o"), "no skip, no residual": (BLACK, "o"), "BatchNorm": (RED, "o"),
-    "2021, no BatchNorm": (PINK, "o"), "SwinIR (published)": ("0.75", "*"),
+    "2021, no BatchNorm": (PINK, "o"), "frozen noise": (SKY, "h"), "300 images": (BLUE, "P"),
+    "30 images": (PINK, "p"), "4 images": (GREEN, "d"), "SwinIR (published)": ("0.75", "*"),
 }  # fmt: skip
 OTHERS = [(c, m) for m, c in zip("<hXPv*pd>8HPX", [SKY, PINK, GREEN, RED, BLACK, ORANGE, BLUE] * 2)]
 WIDTH = 9.6  # inches: 960 pixels
 
 
 def style(name: str, names: list[str]) -> tuple[str, str]:
-    """(colour, marker) of a method; what STYLES does not name gets a pair of its own in this figure."""
+    """(colour, marker) of a method; what STYLES does not name gets a pair of its own in this figure.
+
+    A method with an addition, such as "DnCNN (published)" or "2021, on photos", looks like the method if it is alone.
+    """
+    base = re.split(r", | \(", name)[0]
+    alone = [other for other in names if re.split(r", | \(", other)[0] == base] == [name]
     free = [other for other in names if other not in STYLES]
-    return STYLES.get(name) or OTHERS[free.index(name) % len(OTHERS)]
+    return STYLES.get(name) or (STYLES.get(base) if alone else None) or OTHERS[free.index(name) % len(OTHERS)]
 
 
 def zoomed(columns: dict[str, Tensor], row: int | None = None) -> dict[str, Tensor]:
@@ -132,16 +140,20 @@ def _label_on_curves(axis, curves: dict[str, list[tuple[float, ...]]], x: float)
 
 
 def _label_points(axis, points: dict[str, tuple[float, float]], to_fraction) -> None:
-    """Each name right of its point; those of neighbouring points are pushed apart."""
+    """Each name right of its point, left near the right edge; those of neighbouring points are pushed apart."""
     places = {name: to_fraction.transform(point) for name, point in points.items()}
-    columns = {}  # neighbours share a tenth of the width
-    for name, place in places.items():
-        columns.setdefault(round(float(place[0]) * 10), {})[name] = float(place[1])
-    for column in columns.values():
-        for name, height in _spread_out(column, 0.062).items():
+    columns = []  # of neighbours, a tenth of the width apart or less
+    for name in sorted(places, key=lambda name: places[name][0]):
+        if not columns or places[name][0] - places[columns[-1][-1]][0] > 0.1:
+            columns.append([])
+        columns[-1].append(name)
+    for column in columns:
+        for name, height in _spread_out({name: float(places[name][1]) for name in column}, 0.07).items():
+            side = -1 if places[name][0] > 0.8 else 1
             axis.annotate(
-                plain(name), places[name], (places[name][0] + 0.02, height), xycoords="axes fraction",
-                textcoords="axes fraction", fontsize=9, va="center", arrowprops=dict(arrowstyle="-", linewidth=0.5),
+                plain(name), places[name], (places[name][0] + side * 0.02, height), xycoords="axes fraction",
+                textcoords="axes fraction", fontsize=9, va="center", ha="left" if side > 0 else "right",
+                arrowprops=dict(arrowstyle="-", linewidth=0.5), bbox=dict(facecolor="white", edgecolor="none", pad=1),
             )  # fmt: skip
 
 
@@ -170,7 +182,9 @@ def plot_paired_differences(
 
     Filled markers are the first data set, hollow ones further ones. cases: which, and their order; None: all.
     """
-    cases, decimals = [case for case in cases or results.cases if case != against], 2 if unit == "dB" else 4
+    cases = [case for case in cases or results.cases if case != against]
+    means = [results.difference(data, c, against, metric, test_set)[0] for data in results.data for c in cases]
+    decimals = 4 if unit != "dB" else 2 if max(map(abs, means)) >= 0.05 else 3
     figure, axis = plt.subplots(figsize=(WIDTH, 1.4 + 0.6 * len(cases)), dpi=DPI, layout="constrained")
     for number, data in enumerate(results.data):
         for row, case in enumerate(cases):
@@ -283,30 +297,5 @@ def plot_heat_map(table: pd.DataFrame, x: str, y: str, title: str = "", form: st
     axis.set(xlabel=x, ylabel=y, title=plain(title))
     axis.set_xticks(range(len(table.columns)), [plain(str(name)) for name in table.columns])
     axis.set_yticks(range(len(table)), [plain(str(name)) for name in table.index])
-    plt.close(figure)
-    return figure
-
-
-def plot_sketches(networks: dict[str, tuple[list[int], bool, bool]]) -> Figure:
-    """A sketch of each network: a bar a stage, as high as its feature maps, from input to output.
-
-    networks: name -> (divisor of the side at each level, finest first, such as [1, 2, 4]; skip connections or not;
-    residual output or not).
-    """
-    figure, axes = plt.subplots(1, len(networks), figsize=(WIDTH, 2.2), dpi=DPI, squeeze=False, layout="constrained")
-    for axis, (name, (divisors, skips, residual)) in zip(axes.flat, networks.items()):
-        path = [*divisors, *divisors[-2::-1]]
-        for place, divisor in enumerate(path):
-            axis.bar(place, 1 / divisor, width=0.55, bottom=-0.5 / divisor, color=style(name, list(networks))[0])
-        arrow = dict(arrowstyle="->", linewidth=1)
-        for level in range(len(divisors) - 1) if skips else ():
-            height = 0.5 / divisors[level] - 0.04
-            axis.annotate("", (len(path) - 1.3 - level, height), (level + 0.3, height), arrowprops=arrow)
-        if residual:
-            axis.annotate("", (len(path) - 1, 0.52), (0, 0.52), arrowprops=arrow | dict(
-                connectionstyle="arc3,rad=-0.25", linestyle="--"))  # fmt: skip
-        axis.set(xlim=(-0.8, len(path) - 0.2), ylim=(-0.6, 0.95))
-        axis.set_title(plain(name), fontsize=10)
-        axis.axis("off")
     plt.close(figure)
     return figure

@@ -1,5 +1,6 @@
 """The results of a study: tables of mean ± standard deviation over the seeds, paired differences, curves."""
 
+from dataclasses import replace
 from math import log10
 from statistics import mean, stdev
 
@@ -8,11 +9,11 @@ import pandas as pd
 from src.studies.records import Run, filter_scores
 
 LABELS = {
-    "psnr": "PSNR (dB)", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "mse": "squared error", "l1": "absolute error",
+    "psnr": "PSNR (dB)", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "mse": "MSE", "l1": "L1",
     "colour": "colour shift",
     "parameters": "parameters", "seconds": "seconds",
 }  # fmt: skip
-DECIMALS = {"psnr": 2, "ssim": 4, "ms_ssim": 3, "mse": 5, "l1": 4, "colour": 4, "parameters": 0, "seconds": 0}
+DECIMALS = {"psnr": 2, "ssim": 4, "ms_ssim": 4, "mse": 5, "l1": 4, "colour": 4, "parameters": 0, "seconds": 0}
 HIGHER = ("psnr", "ssim", "ms_ssim")  # is better
 RISING = tuple(LABELS[name] for name in HIGHER)
 Column = str | tuple  # a metric, or (metric, test set), or (metric, test set, epoch)
@@ -41,9 +42,11 @@ class Results:
         """PSNR in dB of the noisy images and the classical filters on the same held-out images, sigma 0.2."""
         return filter_scores(data, self.seeds(data))
 
-    def filter_table(self) -> pd.DataFrame:
-        """`filters` of all data sets that have them."""
+    def filter_table(self, cases: list[str] = ()) -> pd.DataFrame:
+        """`filters` of all data sets that have them, and below them the mean PSNR of these cases."""
         cells = {data: {name: stated(value) for name, value in self.filters(data).items()} for data in self.data}
+        for data, values in cells.items():
+            values |= {case: stated(self.mean(data, case)) for case in cases if values}
         return pd.DataFrame({data: values for data, values in cells.items() if values}).rename_axis("PSNR (dB)")
 
     def claim(self, text: str) -> str:
@@ -53,6 +56,10 @@ class Results:
     def select(self, cases: list[str]) -> "Results":
         """The results of these cases, in this order."""
         return Results([run for case in cases for run in self.runs if run.case == case])
+
+    def renamed(self, names: dict[str, str]) -> "Results":
+        """The same results, with other names for some cases, to be shown."""
+        return Results([replace(run, case=names.get(run.case, run.case)) for run in self.runs])
 
     def on(self, data: str) -> "Results":
         """The results on one data set."""

@@ -116,12 +116,12 @@ def seconds_to_reach(curve: Curve, level: float) -> float:
 
 
 def time_table(curves: dict[str, Curve], levels: dict[str, float]) -> pd.DataFrame:
-    """Seconds until each curve passes each level, and the PSNR at its end."""
+    """Seconds until each curve passes each level, or "not reached", and the PSNR at its end."""
     rows = {}
     for name, curve in curves.items():
         rows[name] = {f"seconds to pass {level}": seconds_to_reach(curve, value) for level, value in levels.items()}
-        rows[name]["PSNR at the end, dB"] = curve[-1][1]
-    return pd.DataFrame.from_dict(rows, orient="index").round(2)
+        rows[name]["PSNR at the end (dB)"] = curve[-1][1]
+    return pd.DataFrame.from_dict(rows, orient="index").round(2).replace(float("inf"), "not reached")
 
 
 def denoising_speed(method: nn.Module | Callable, test_set: GaussianNoiseDataset, repeats: int) -> tuple[float, float]:
@@ -146,7 +146,9 @@ def classical_speed(test_set: GaussianNoiseDataset, repeats: int) -> dict[str, t
     """
     found = {"NLM": denoising_speed(nlm, test_set, repeats)}
     tried = {weight: denoising_speed(partial(total_variation, weight=weight), test_set, 1)[1] for weight in TV_WEIGHTS}
-    found["TV"] = denoising_speed(partial(total_variation, weight=max(tried, key=tried.get)), test_set, repeats)
+    found["total variation"] = denoising_speed(
+        partial(total_variation, weight=max(tried, key=tried.get)), test_set, repeats
+    )
     if find_spec("pywt"):
         found["wavelets"] = denoising_speed(bayes_shrink, test_set, repeats)
     if find_spec("bm3d"):
@@ -156,10 +158,10 @@ def classical_speed(test_set: GaussianNoiseDataset, repeats: int) -> dict[str, t
 
 def speed_table(found: dict[str, tuple[float, float]]) -> pd.DataFrame:
     """Rows by PSNR; how many times faster than BM3D, where that is installed."""
-    table = pd.DataFrame.from_dict(found, orient="index", columns=["seconds a megapixel", "PSNR, dB"])
+    table = pd.DataFrame.from_dict(found, orient="index", columns=["seconds a megapixel", "PSNR (dB)"])
     if "BM3D" in found:
-        table["times faster than BM3D"] = found["BM3D"][0] / table["seconds a megapixel"]
-    return table.sort_values("PSNR, dB").round({"seconds a megapixel": 3, "PSNR, dB": 2, "times faster than BM3D": 1})
+        table["times faster than BM3D"] = (found["BM3D"][0] / table["seconds a megapixel"]).round().astype(int)
+    return table.sort_values("PSNR (dB)").round({"seconds a megapixel": 3, "PSNR (dB)": 2})
 
 
 def total_variation(noisy: Tensor, sigma: float, weight: float) -> Tensor:

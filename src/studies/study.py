@@ -60,7 +60,7 @@ class Study:
     test_sets  name -> function (held-out images, seed) -> pairs to evaluate on, beside "held_out" (Gaussian noise of
                `sigma`) and "train" (training images, whole, with noise never trained on)
     snapshots  epochs evaluated besides the last
-    retrain    True: train also what is published
+    retrain    True: train all runs again
     """
 
     name: str
@@ -96,14 +96,15 @@ class Study:
             wanted = [(c, r, s) for c, r in cases.items() for s in self.seeds_of(data)]
             for (case, recipe, seed), (run, source) in zip(wanted, (f or (None, "") for f in found)):
                 if run is None or (self.retrain and here):
-                    run, source = self._trained(data, case, recipe, seed), "trained or kept here"
+                    run, source = self._trained(data, case, recipe, seed), "trained here"
                 runs.append(run)
                 sources[source] += 1
         if left_out:
             say(f"left out: {', '.join(left_out)}, neither in data/ nor published with these settings")
         if not runs:
             raise FileNotFoundError(f"no data set of {list(self.data)} is here; python -m src.datasets makes them")
-        say(f"{len(runs)} runs: " + ", ".join(f"{count} {source}" for source, count in sources.items()))
+        parts = [f"{count if len(sources) > 1 else 'all'} {source}" for source, count in sources.items()]
+        say(f"{len(runs)} runs, " + ", ".join(parts))
         return Results(runs)
 
     def seeds_of(self, data: str) -> tuple[int, ...]:
@@ -172,7 +173,7 @@ class Study:
         return json.loads(json.dumps(run_fingerprint(self.network(recipe, seed), train_set, config)))
 
     def _published(self, data: str, case: str, recipe: dict, seed: int) -> tuple[Run, str] | None:
-        """The published run of these settings and where its images are; they may be absent, or others since."""
+        """The published run of these settings and where it is from. Its images may be absent, or others since."""
         name = Path(data).name
         for run in published_runs(Path(self.name).name):
             epochs = self._evaluated_epochs(recipe)
@@ -190,11 +191,8 @@ class Study:
             stored = run.fingerprint, run.test_sets["held_out"]
             if [_without_digests(x) for x in stored] != [_without_digests(x) for x in (fingerprint, test_set)]:
                 continue
-            run = run.until(epochs[-1])
-            if not here:
-                return run, f"saved (the images of {name} are not on this machine)"
-            same_images = stored == (fingerprint, test_set)
-            return run, "saved" if same_images else f"saved, for other images in {name}"
+            other_images = f" (other images than in {name})" if here and stored != (fingerprint, test_set) else ""
+            return run.until(epochs[-1]), "loaded from checkpoints/published/" + other_images
         return None
 
     def _trained(self, data: str, case: str, recipe: dict, seed: int) -> Run:
