@@ -95,8 +95,8 @@ def test_doodles_have_the_squared_error_of_the_noise_and_leave_the_rest(images, 
     assert 0 < under.float().mean() < 0.7 and noisy.min() >= 0 and noisy.max() <= 1
     assert torch.equal(noisy[~under.expand_as(noisy)], clean[~under.expand_as(noisy)])
     places = squared_error_by_place(strokes, {"before": noisy})["before"]
-    assert places["elsewhere"] == 0
-    assert places["under strokes"] * under.float().mean().item() == pytest.approx(error.mean().item(), rel=1e-4)
+    assert places["MSE elsewhere"] == 0
+    assert places["MSE under strokes"] * under.float().mean().item() == pytest.approx(error.mean().item(), rel=1e-4)
 
 
 def test_the_noise_of_a_test_set(images):

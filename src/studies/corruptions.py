@@ -14,7 +14,7 @@ from src.noise import GaussianNoiseDataset
 
 
 class FrozenNoiseDataset(GaussianNoiseDataset):
-    """One draw of noise for each image, the same at every epoch, as in 2021; crops and turns stay fresh.
+    """One draw of noise for each image, the same at every epoch, as in 2021; crops, flips and rotations stay fresh.
 
     The noise is drawn for whole images, and cropped and turned along with them.
     """
@@ -120,10 +120,10 @@ def doodle_test_set(held_out: ImageSet, seed: int, sigma: float) -> DoodleDatase
 
 
 def squared_error_by_place(strokes: DoodleDataset, images: dict[str, Tensor]) -> dict[str, dict[str, float]]:
-    """Name -> mean squared error under the strokes and elsewhere, of float [N, C, H, W] images of all pairs."""
+    """Name -> mean squared error (MSE) under the strokes and elsewhere, of float [N, C, H, W] images of all pairs."""
     everything = list(range(len(strokes)))
     under, (_, clean) = strokes.mask(everything), strokes.batch(everything)
-    places = {"under strokes": under.expand_as(clean), "elsewhere": ~under.expand_as(clean)}
+    places = {"MSE under strokes": under.expand_as(clean), "MSE elsewhere": ~under.expand_as(clean)}
     errors = {name: (image - clean).square() for name, image in images.items()}
     return {name: {p: float(e[where].mean()) for p, where in places.items()} for name, e in errors.items()}
 
