@@ -199,7 +199,8 @@ def plot_paired_differences(
             )  # fmt: skip
             text = f"{round(mean, decimals) + 0.0:+.{decimals}f}"  # + 0.0: no "-0.00"
             right = max([mean + deviation, *values])
-            axis.annotate(text, (right, place), (8, 0), fontsize=8, va="center", textcoords="offset points")
+            axis.annotate(text, (right, place), (8, 0), fontsize=8, va="center", textcoords="offset points",
+                          bbox=dict(facecolor="white", edgecolor="none", pad=0.5))  # fmt: skip
     axis.axvline(0, color="0.3", linewidth=1)
     axis.set(yticks=range(len(cases)), yticklabels=[plain(case) for case in cases], title=plain(title))
     axis.set_xlabel(f"difference from {against}" + f" in {unit}" * bool(unit) + _which(results.data))
