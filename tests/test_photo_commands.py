@@ -76,9 +76,9 @@ def test_what_is_not_read_is_named(folder, capsys):
     (folder / "in/loop").symlink_to(folder / "in")
     assert copy_all([folder / "in"], folder / "out") == 0
     error = capsys.readouterr().err
-    assert "1 files of a kind that is not read (.heic) are left out: a/c.heic" in error
-    assert "2 files of a kind that is not read (.gif) are left out: a/d.gif, e.gif" in error
-    assert "(.txt) are left out: b/notes.txt" in error and "loop is a link to a folder" in error
+    assert "1 file not read (.heic): a/c.heic" in error
+    assert "2 files not read (.gif): a/d.gif, e.gif" in error
+    assert "1 file not read (.txt): b/notes.txt" in error and "loop is a link to a folder" in error
     assert "hidden" not in error and error.count("\n") == 4
 
 

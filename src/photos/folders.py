@@ -45,7 +45,7 @@ def list_photos(folder: Path) -> tuple[list[Path], list[str]]:
                 others.setdefault(path.suffix.lower() or "no suffix", []).append(printable(path.relative_to(folder)))
     for suffix, names in sorted(others.items()):
         some = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-        lines.append(f"{len(names)} files of a kind that is not read ({suffix}) are left out: {some}")
+        lines.append(f"{len(names)} file{'s' * (len(names) > 1)} not read ({suffix}): {some}")
     return sorted(photos, key=lambda path: natural_order(path.as_posix())), lines
 
 
