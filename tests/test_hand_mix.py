@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.datasets.hand_mix import SIDE, SMALLEST, HandMix, turned
+from src.datasets.hand_mix import SIDE, SMALLEST, HandMix, shrunk, stretched, through_jpeg, turned
 from src.datasets.hand_parts import KINDS, load_parts
 
 BLACK = np.zeros((2, 160, 160, 3), np.uint8)
@@ -59,6 +59,39 @@ def test_whole_images_with_their_masks(parts):
     assert sizes == [0, 45 * 70]
 
 
+def test_batches_are_shrunk_to_one_of_the_sides(parts):
+    plain, pairs = (HandMix(BLACK, parts, 0, 40, empty=0.0, sides=sides) for sides in ((), (48, 64)))
+    sizes = set()
+    for first in range(8):
+        noisy, target = pairs.batch([first, 9])
+        sizes.add(noisy.shape[2])
+        assert noisy.shape[2:] == target.shape[2:] and set(target.unique().tolist()) <= {0.0, 1.0}
+        expected = plain.batch([first, 9])[0].mean(dim=(1, 2, 3))
+        torch.testing.assert_close(noisy.mean(dim=(1, 2, 3)), expected, atol=0.01, rtol=0)
+    assert sizes == {48, 64} and "sides" not in plain.config and pairs.config["sides"] == [48, 64]
+
+
+def test_a_mask_that_becomes_too_small_is_none():
+    target = torch.zeros(2, 2, 128, 128)
+    target[0, 0, :40, :40], target[1, 0, :8, :8], target[:, 1] = 1, 1, 1  # 225 and 9 pixels at 48
+    mask, present = shrunk(torch.zeros(2, 3, 128, 128), target, 48)[1].unbind(dim=1)
+    assert mask.sum(dim=(1, 2)).tolist() == [225, 0] and present[:, 0, 0].tolist() == [1, 0]
+
+
+def test_hands_as_in_photos(parts):
+    plain, pairs = (HandMix(BLACK, parts, 0, 40, empty=0.0, as_photos=flag) for flag in (False, True))
+    assert plain.config != pairs.config and not torch.equal(plain.batch([0])[0], pairs.batch([0])[0])
+    assert torch.equal(pairs.batch([3])[0], pairs.batch([3])[0])
+    square = parts["hands"][0]
+    for narrow, expected in ((True, (98, 35)), (False, (49, 70))):
+        rows, columns = np.nonzero(stretched(square, 0.5, narrow)[..., 4] > 127)
+        assert (rows.max() + 1 - rows.min(), columns.max() + 1 - columns.min()) == expected and rows.max() == 127
+    y, x = np.mgrid[:64, :64].astype(np.float32)
+    image = np.stack([0.5 + 0.4 * np.sin(x / 5), y / 64, 0.3 + 0 * x], axis=2).astype(np.float32)
+    errors = [float(((through_jpeg(image, quality) - image) ** 2).mean()) for quality in (95, 60, 10)]
+    assert errors[0] < 1e-3 and errors == sorted(errors)
+
+
 def test_the_eight_symmetries_are_different():
     image = np.arange(9).reshape(3, 3)
     assert len({turned(image, k).tobytes() for k in range(8)}) == 8
@@ -73,3 +106,5 @@ def test_parts_are_drawn_once(tmp_path):
     again = load_parts(tmp_path, seed=0, count=4)
     assert all(np.array_equal(parts[kind], again[kind]) for kind in parts)
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    more = load_parts(tmp_path, seed=0, count=4, poses=3)
+    assert len(more["hands"]) == 7 and np.array_equal(more["hands"][:4], parts["hands"]) and set(more) == set(KINDS)

@@ -7,9 +7,11 @@ Every epoch puts them together anew, in other sizes, places, colours and lights.
 """
 
 import hashlib
+import io
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
@@ -34,14 +36,30 @@ class HandMix:
     empty        fraction of the images without an object
     hard         keys of images (see `without`) that the finder fell for: a quarter of those without an object
     size         side of the images in pixels; smaller ones show a part of what the finder sees, and train faster
+    sides        sides to one of which each batch is shrunk, as the finder sees an image at several; () for none
+    as_photos    True: hands are stretched, half of the images go through JPEG, half through one camera instead of two,
+                 a fifth is noisy instead of two fifths
 
     Everything random about a pair is a function of (seed, epoch, index) alone.
     """
 
-    def __init__(self, backgrounds, parts, seed=0, count=2000, fixed=False, empty=0.4, hard=(), size=SIDE):
+    def __init__(
+        self,
+        backgrounds,
+        parts,
+        seed=0,
+        count=2000,
+        fixed=False,
+        empty=0.4,
+        hard=(),
+        size=SIDE,
+        sides=(),
+        as_photos=False,
+    ):
         self.backgrounds, self.parts = backgrounds, parts
         self.seed, self.count, self.fixed, self.empty, self.hard = seed, count, fixed, empty, [int(h) for h in hard]
         self.size, self.epoch, self.crop_size, self.shape = size, 0, None, (3, size, size)
+        self.sides, self.as_photos = [int(side) for side in sides], as_photos
         hashed = hashlib.sha256()
         for pixels in (backgrounds, *(parts[kind] for kind in sorted(parts))):
             hashed.update(np.ascontiguousarray(pixels).tobytes())
@@ -49,10 +67,13 @@ class HandMix:
 
     @property
     def config(self) -> dict:
-        return dict(
+        result = dict(
             images=self.digest, count=self.count, seed=self.seed, fixed=self.fixed, empty=self.empty, hard=self.hard,
             size=self.size,
         )  # fmt: skip
+        return (
+            result | (dict(sides=self.sides) if self.sides else {}) | (dict(as_photos=True) if self.as_photos else {})
+        )
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -62,7 +83,11 @@ class HandMix:
 
     def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         pairs = [self.pair(index) for index in indices]
-        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*pairs))
+        noisy, target = (torch.from_numpy(np.stack(part)) for part in zip(*pairs))
+        if not self.sides:
+            return noisy, target
+        rng = np.random.default_rng([self.seed, 0 if self.fixed else 1 + self.epoch, indices[0], 1])
+        return shrunk(noisy, target, self.sides[int(rng.integers(len(self.sides)))])
 
     def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, 0 if self.fixed else 1 + self.epoch, index])
@@ -76,10 +101,12 @@ class HandMix:
             image, mask = self.without(self.hard[int(rng.integers(len(self.hard)))])
         else:
             image, mask = self.compose(rng, objects)
-        image = developed(image, rng).astype(np.float32) / 255
+        image = (image if self.as_photos and rng.random() < 0.5 else developed(image, rng)).astype(np.float32) / 255
+        if self.as_photos and rng.random() < 0.5:
+            image = through_jpeg(image, int(rng.integers(30, 96)))
         symmetry = int(rng.integers(8)) if rng.random() < 0.5 else int(rng.integers(2))
         image, mask = turned(image, symmetry), turned(mask, symmetry)
-        sigma = LARGEST_SIGMA * rng.random() if rng.random() < 0.4 else 0.0
+        sigma = LARGEST_SIGMA * rng.random() if rng.random() < (0.2 if self.as_photos else 0.4) else 0.0
         noise = rng.standard_normal(image.shape, np.float32) * np.float32(sigma)
         present = mask.sum() >= SMALLEST
         target = np.stack([mask, np.full_like(mask, present)]).astype(np.float32)
@@ -119,6 +146,8 @@ class HandMix:
         parts, hand, size = self.parts[kind], kind == "hands", self.size
         part = parts[int(rng.integers(len(parts)))]
         part = part[:, ::-1] if rng.random() < 0.5 else part
+        if hand and self.as_photos:
+            part = stretched(part, rng.uniform(0.7, 1.0), rng.random() < 0.7)
         low, high = (np.log(0.2), np.log(1.25 if hand else 1.6))
         side = round(SIDE * float(np.exp(rng.uniform(low, high)) if rng.random() < 0.6 else rng.uniform(0.5, 1.1)))
         beyond = 0.2 if hand else 0.4
@@ -154,6 +183,34 @@ class HandMix:
             slope = rng.uniform(-0.5, 0.5, 2)
             colour = colour * np.clip(1 + slope[0] * x + slope[1] * y, 0.2, 1.6)[..., None].astype(np.float32)
         return developed(colour, rng).astype(np.float32), cover, skin
+
+
+def shrunk(noisy: Tensor, target: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The pairs at [B, C, side, side]; a mask of fewer than SMALLEST pixels is none, nor is its object present."""
+    if side == noisy.shape[3]:
+        return noisy, target
+    noisy = F.interpolate(noisy, (side, side), mode="bilinear", antialias=True)
+    mask = (F.interpolate(target[:, :1], (side, side), mode="bilinear", antialias=True) > 0.5).float()
+    present = (mask.sum(dim=(2, 3), keepdim=True) >= SMALLEST).float()
+    return noisy, torch.cat([mask * present, present.expand_as(mask)], dim=1)
+
+
+def stretched(part: np.ndarray, ratio: float, narrow: bool) -> np.ndarray:
+    """A cut-out [side, side, C] narrowed by the ratio about its middle, or lowered towards its lower edge."""
+    side = len(part)
+    size = (max(1, round(side * ratio)), side) if narrow else (side, max(1, round(side * ratio)))
+    small = [Image.fromarray(np.ascontiguousarray(part[..., c])).resize(size, Image.BILINEAR) for c in range(5)]
+    result, small = np.zeros_like(part), np.stack(small, axis=2)
+    left = (side - size[0]) // 2
+    result[side - size[1] :, left : left + size[0]] = small
+    return result
+
+
+def through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """float32 [H, W, 3] in [0, 1], saved as JPEG of a quality of 1..95 and read again."""
+    file = io.BytesIO()
+    Image.fromarray((image.clip(0, 1) * 255 + 0.5).astype(np.uint8)).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file)).astype(np.float32) / 255
 
 
 def turned(image: np.ndarray, symmetry: int) -> np.ndarray:

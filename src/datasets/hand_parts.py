@@ -15,27 +15,33 @@ from src.files import ROOT, write_atomically
 
 BEHIND = 160  # side of what stands behind, in pixels; cut-outs have 128
 KINDS = {"hands": 1.0, "things": 1.25, "pages": 0.08, "rooms": 0.15}  # how many of each, relative to `count`
+POSES = "poses"  # further hands: see `load_parts`
 
 
 def draw_part(index: int, kind: str, seed: int) -> np.ndarray:
-    """One part: uint8 [128, 128, 5] of "hands" and "things" (see no_hands.py), [160, 160, 3] of "pages" and "rooms"."""
-    rng = np.random.default_rng([seed, index, 20 + list(KINDS).index(kind)])
+    """One part: uint8 [128, 128, 5] of hands and things (see no_hands.py), [160, 160, 3] of "pages" and "rooms"."""
+    rng = np.random.default_rng([seed, index, 20 + [*KINDS, POSES].index(kind)])
     if kind == "rooms":
         return draw_scene(rng, BEHIND, rng.random() < 0.9, texture=0.2 + 0.6 * rng.random(), litter=0.7)
     if kind == "pages":
         return draw_page(rng, BEHIND)
-    return draw_hand_cut_out(rng) if kind == "hands" else draw_thing(rng)
+    return draw_thing(rng) if kind == "things" else draw_hand_cut_out(rng, any_pose=kind == POSES)
 
 
-def load_parts(folder: str | Path, seed: int, count: int) -> dict[str, np.ndarray]:
-    """kind -> uint8 [N, H, W, C], N = count times KINDS; drawn and kept as folder/<kind>-<seed>-<N>.npy at first."""
+def load_parts(folder: str | Path, seed: int, count: int, poses: int = 0) -> dict[str, np.ndarray]:
+    """kind -> uint8 [N, H, W, C], N = count times KINDS; drawn and kept as folder/<kind>-<seed>-<N>.npy at first.
+
+    poses: so many further "hands", in any pose from any side instead of showing a number.
+    """
     parts = {}
-    for kind, ratio in KINDS.items():
-        number = max(1, round(count * ratio))
+    numbers = {kind: max(1, round(count * ratio)) for kind, ratio in KINDS.items()} | ({POSES: poses} if poses else {})
+    for kind, number in numbers.items():
         path = ROOT / folder / f"{kind}-{seed}-{number}.npy"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             drawn = draw_scenes(partial(draw_part, kind=kind, seed=seed), number)
             write_atomically(path, lambda file, drawn=drawn: np.save(file, drawn))
         parts[kind] = np.load(path)
+    if poses:
+        parts["hands"] = np.concatenate([parts["hands"], parts.pop(POSES)])
     return parts

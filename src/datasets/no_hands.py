@@ -45,10 +45,13 @@ def draw_thing(rng, size=128):
     return cut_out(half(colour * 255), half(cover), np.zeros((size, size), np.float32))
 
 
-def draw_hand_cut_out(rng, size=128):
-    """A hand with its arm or sleeve: uint8 [size, size, 5], RGB, cover of all of it, and cover of the skin alone."""
+def draw_hand_cut_out(rng, size=128, any_pose=False):
+    """A hand with its arm or sleeve: uint8 [size, size, 5], RGB, cover of all of it, and cover of the skin alone.
+
+    any_pose: in any pose from any side (hand_poses.py) instead of one of the ten numbers.
+    """
     size = whole_number("size", size, 16, 2048)
-    person, number = draw_person(rng), 1 + int(rng.integers(10))
+    person, number = draw_person(rng), None if any_pose else 1 + int(rng.integers(10))
     colour, cover, skin, _ = draw_hand(rng, number, person, rng, size, any_light)
     return cut_out(colour / np.maximum(cover, 1 / 255)[..., None], cover, skin)
 

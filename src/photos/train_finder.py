@@ -30,6 +30,7 @@ from src.files import exit_code, say
 from src.images import load_images
 from src.networks import FinderUNet
 from src.networks.mask_unet import finder_weights
+from src.photos.hand_finder import shrink
 from src.photos.train_camera import publish
 from src.train import fit
 
@@ -49,12 +50,16 @@ def finder_loss(found: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def hard_negatives(model: nn.Module, pairs: HandMix, count: int) -> list[int]:
-    """Keys of `HandMix.without`: of `count` images without an object the tenth in which the finder is surest of one."""
+    """Keys of `HandMix.without`: of `count` images without an object the tenth in which the finder is surest of one.
+
+    It sees each image at the sides of `pairs`, and the side at which it is surest counts.
+    """
     where, found = next(model.parameters()).device, []
     for key in range(count):
-        image = torch.from_numpy(pairs.without(key)[0] / np.float32(255)).permute(2, 0, 1)[None]
+        image = torch.from_numpy(pairs.without(key)[0] / np.float32(255)).permute(2, 0, 1)
         with autocast(where):
-            found.append(float(model(to_device(image, where))[:, 0].float().mean()))
+            seen = [shrink(image, side)[None] for side in pairs.sides] or [image[None]]
+            found.append(max(float(model(to_device(x, where))[:, 0].float().mean()) for x in seen))
     return sorted(np.argsort(found)[::-1][: max(1, int(count * KEPT))].tolist())
 
 
@@ -90,6 +95,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--behind", default="data/drawn_photos", metavar="DIR", help="images to stand behind cut-out objects")
     add("--parts", default="data/hand_parts", metavar="DIR", help="drawn hands and other things, made at first")
     add("--count", type=int, default=2000, help="drawn hands; other things in proportion")
+    add("--poses", type=int, default=0, metavar="N", help="further drawn hands, in any pose from any side")
+    add("--as-photos", action="store_true", help="hands of more shapes; images through JPEG, with less noise")
+    add("--sides", type=int, nargs="+", default=[], help="shrink each batch to one of these sides, in pixels")
     add("--epochs", type=int, default=20, help=f"each has {PAIRS} new images")
     add("--size", type=int, default=SIDE, help="side of the images in pixels; 96 trains faster")
     add("--empty", type=float, default=0.4, help="fraction of the images without an object: more of them, fewer alarms")
@@ -108,17 +116,19 @@ def train_finder(arguments: argparse.Namespace, command: str) -> int:
     if (arguments.images is None) != (arguments.masks is None) or (arguments.hard and not arguments.start):
         raise ValueError("--images needs --masks and --hard needs --start, expected both; add what is missing")
     behind = load_images(arguments.behind, size=2 * SIDE).pixels.permute(0, 2, 3, 1).numpy()
-    parts = load_parts(arguments.parts, arguments.seed, arguments.count)
+    parts = load_parts(arguments.parts, arguments.seed, arguments.count, arguments.poses)
     if arguments.images:
         parts = own_parts(parts, arguments.images, arguments.masks)
     model, start, hard = FinderUNet(seed=arguments.seed), None, []
     if arguments.start:
         before = load(arguments.start)
         start = finder_weights(model, before.cpu().state_dict())
-        hard = hard_negatives(before, HandMix(behind, parts, arguments.seed), arguments.hard) if arguments.hard else []
+        pairs = HandMix(behind, parts, arguments.seed, sides=arguments.sides)
+        hard = hard_negatives(before, pairs, arguments.hard) if arguments.hard else []
     train_set = HandMix(
-        behind, parts, arguments.seed, min(PAIRS, arguments.count), False, arguments.empty, hard, arguments.size
-    )
+        behind, parts, arguments.seed, min(PAIRS, arguments.count), False, arguments.empty, hard, arguments.size,
+        arguments.sides, arguments.as_photos,
+    )  # fmt: skip
     test_set = HandMix(behind, parts, arguments.seed + 1, min(100, arguments.count), fixed=True)
     config = TrainConfig(
         epochs=arguments.epochs, batch_size=min(8, arguments.count), lr=1e-3, adam_lr=2.5e-3, warmup=100,
