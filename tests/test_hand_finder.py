@@ -1,5 +1,7 @@
 """hand_finder.py: what is hidden cannot come back, and what is found is where it is."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from src.photos.hand_finder import (
     LEAST_BLUR,
     MARGIN,
     MOST_BLOCKS,
+    SIDES,
     Found,
     blur_out,
     box_mask,
@@ -23,6 +26,7 @@ from src.photos.hand_finder import (
     label_regions,
     load_finder,
     objects_in,
+    score_map,
 )
 from src.photos.photo_files import Photo
 from src.studies.hand_methods import box_iou, box_of
@@ -141,6 +145,26 @@ def test_parts_beside_each_other_are_one_object():
     assert [one.box for one in objects_in(scores, (64, 64))] == [(20, 10, 20, 40)]
     scores[30 + 2 * MARGIN - 1 : 33 + 2 * MARGIN] = 0
     assert len(objects_in(scores, (64, 64))) == 2
+
+
+def test_the_largest_mean_of_two_neighbouring_sides_counts():
+    class Side(torch.nn.Module):
+        """The score of every pixel depends on the image's longer side alone."""
+
+        def __init__(self, scores):
+            super().__init__()
+            self.weight, self.scores = torch.nn.Parameter(torch.ones(1)), scores
+
+        def forward(self, x):
+            return torch.full_like(x, self.scores[max(x.shape[2:])])[:, :1] * self.weight
+
+    image = torch.rand(3, 100, 200)
+    for scores in ((0.9, 0.1, 0.3), (0.1, 0.4, 0.8), (0.2, 0.3, 0.2)):
+        expected = max((a + b) / 2 for a, b in pairwise(scores))
+        scores_found = score_map(image, Side(dict(zip(SIDES, scores))))
+        assert scores_found.shape == (80, 160) and np.unique(scores_found) == pytest.approx(expected, abs=0.01)
+    twice = score_map(image, Side(dict(zip((*SIDES, 2 * SIDES[-1]), (0, 0, 0.5, 0.7)))), scales=2)
+    assert twice.shape == (160, 320) and twice.max() == pytest.approx(0.6, abs=0.01)
 
 
 def test_the_shipped_finder_finds_hands_and_nothing_else(hands):

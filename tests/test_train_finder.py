@@ -40,6 +40,10 @@ def test_one_s_own_objects(own):
     assert (own / "published/weights.pt").stat().st_size < 8e6  # float16
     difference = [(a - b).abs().max() for a, b in zip(published.parameters(), load_finder(own / "second").parameters())]
     assert max(difference) < 1e-3
+    assert main(words(own, "--average", str(own / "second"), "--publish", str(own / "mean"))) == 0
+    networks = [load_finder(own / name).state_dict() for name in ("mean", "mine", "second")]
+    for mean, one, other in zip(*(weights.values() for weights in networks)):
+        torch.testing.assert_close(mean, (one + other) / 2, atol=1e-3, rtol=0)
 
 
 def test_what_is_wrong_with_the_masks_is_one_line(own, capsys):

@@ -25,11 +25,11 @@ from src.photos.denoiser import load_denoiser
 from src.photos.photo_files import Photo, without_previews
 
 FINDER = run_folder("published/finder")
-SIDE = 128  # pixels of the longer side at which an image is seen: what the finder was trained at
-REDUCED = (48, 64)  # sides at which it is seen besides: a hand that fills the image is found there (PROGRESS.md)
+SIDES = (48, 96, 160)  # pixels of the longer side at which an image is seen: large hands are found at the first
+SIDE = 128  # pixels of the longer side, for which the next two hold
 MARGIN = 3  # of those pixels, by which what is hidden extends beyond what was found
 SMALLEST = 24  # of those pixels: a smaller region is no object
-THRESHOLD = 0.5  # score that some pixel of an object must have,
+THRESHOLD = 0.4  # score that some pixel of an object must have,
 EXTENT = 0.25  # and score that all its pixels must have
 BLOCKS = 5  # along the longer side of the largest object
 MOST_BLOCKS = 6  # with ten, people still see which fingers are stretched
@@ -61,17 +61,19 @@ def shrink(image: Tensor, side: int = SIDE) -> Tensor:
 
 @torch.no_grad()
 def score_map(image: Tensor, model: nn.Module, scales: int = 1) -> np.ndarray:
-    """How sure the finder is of each pixel: float32 [h, w] in [0, 1], of the image as `shrink` gives it.
+    """How sure the finder is of each pixel: float32 [h, w] in [0, 1], of the image at the last of its sides.
 
-    The largest score of the image at REDUCED sides and at SIDE. scales: 2 at twice SIDE besides, 3 at four times.
+    The image is seen at SIDES. The largest mean of the scores at two neighbouring sides counts: what is seen at one
+    side alone is seldom a hand (PROGRESS.md). scales: 2 at twice the last side besides, 3 at four times.
     """
     where, maps = next(model.parameters()).device, []
-    for side in (*REDUCED, *(SIDE * 2**scale for scale in range(scales))):
+    for side in (*SIDES, *(SIDES[-1] * 2**scale for scale in range(1, scales))):
         with autocast(where):
             score = model(to_device(shrink(image, side)[None], where))[:, :1]
             maps.append(score.float().cpu().clamp(0, 1))
     size = maps[-1].shape[2:]
-    return torch.cat([F.interpolate(x, size, mode="bilinear") for x in maps]).amax(dim=(0, 1)).numpy()
+    scores = torch.cat([F.interpolate(x, size, mode="bilinear") for x in maps])[:, 0]  # [sides, h, w]
+    return ((scores[:-1] + scores[1:]) / 2).amax(dim=0).numpy()
 
 
 def objects_in(
@@ -84,10 +86,13 @@ def objects_in(
     """
     unit = max(1, round(max(scores.shape) / SIDE))  # pixels of the map for one of SIDE
     regions = label_regions(scores > min(extent, threshold))
-    inside = np.isin(regions, np.setdiff1d(regions[scores > threshold], 0))
+    sure = np.zeros(regions.max() + 1, bool)  # of each region: has it something above the threshold?
+    sure[regions[scores > threshold]] = True
+    inside, result = sure[regions], []
+    if not inside.any():
+        return result
     regions = join_diagonals(label_regions(dilate(inside, MARGIN * unit)))
-    result = []
-    for number in np.setdiff1d(regions, 0):
+    for number in np.flatnonzero(np.bincount(regions[inside])):
         own, mask = inside & (regions == number), torch.from_numpy(regions == number)[None, None].float()
         if own.sum() < SMALLEST * unit**2:
             continue

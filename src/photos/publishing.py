@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,12 +12,17 @@ from src.checkpoint import load, run_folder
 from src.files import write_atomically, write_json
 
 
-def publish(run: str | Path, target: Path, command: str, extra: dict | None = None) -> None:
+def publish(
+    run: str | Path, target: Path, command: str, extra: dict | None = None, average: Sequence[str | Path] = ()
+) -> None:
     """Write the EMA weights of a run as float16, and its record, as `src.checkpoint.load` reads them.
 
-    command: what trains it again. extra: further entries of the record. Raises FileNotFoundError for an unknown run.
+    command: what trains it again. extra: further entries of the record. average: runs whose weights are averaged with
+    this run's ("model soup", Wortsman et al. 2022). Raises FileNotFoundError for an unknown run.
     """
-    weights = {name: x.detach().cpu().half().contiguous() for name, x in load(run).state_dict().items()}
+    runs = [load(one).cpu().state_dict() for one in (run, *average)]
+    means = {name: sum(weights[name].detach() for weights in runs) / len(runs) for name in runs[0]}
+    weights = {name: x.half().contiguous() for name, x in means.items()}
     record = json.loads((run_folder(run) / "record.json").read_text(encoding="utf-8"))
     file = io.BytesIO()
     torch.save(weights, file)

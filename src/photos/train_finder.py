@@ -6,6 +6,13 @@
     python -m src.photos.train_finder --start finder --run finder-hard --hard 600 --epochs 8 --cooldown 8
     python -m src.photos.train_finder --start finder-hard --run finder-3 --empty 0.25 --epochs 12 --cooldown 12
     python -m src.photos.train_finder --start finder-3 --run finder-4 --empty 0.25 --hard 2000 --epochs 29 --cooldown 29
+    python -m src.photos.train_finder --start finder-4 --run finder-5 --hard 600 --epochs 30 --empty 0.25 MORE
+    python -m src.photos.train_finder --start finder-5 --run finder-6 --hard 3000 --epochs 90 --cooldown 90 MORE
+    python -m src.photos.train_finder --start finder-5 --run finder-7 --epochs 34 --cooldown 34 --empty 0.3 MORE
+        --average finder-5 finder-6 --publish checkpoints/published/finder
+
+MORE is `--poses 3000 --as-photos --sides 48 64 64 96 128 128`, for finder-5 and -6 with a third 128. Finder-6 has
+`--empty 0.35` and was stopped after 33 epochs. The mean of the weights of the last three runs is shipped.
 
 Your own objects: `python -m src.photos.train_finder --images mine/images --masks mine/masks --run mine`, and then
 `python -m src.photos blur-out IN OUT --weights mine`.
@@ -31,7 +38,7 @@ from src.images import load_images
 from src.networks import FinderUNet
 from src.networks.mask_unet import finder_weights
 from src.photos.hand_finder import shrink
-from src.photos.train_camera import publish
+from src.photos.publishing import publish
 from src.train import fit
 
 PAIRS = 1000  # images an epoch
@@ -58,7 +65,7 @@ def hard_negatives(model: nn.Module, pairs: HandMix, count: int) -> list[int]:
     for key in range(count):
         image = torch.from_numpy(pairs.without(key)[0] / np.float32(255)).permute(2, 0, 1)
         with autocast(where):
-            seen = [shrink(image, side)[None] for side in pairs.sides] or [image[None]]
+            seen = [shrink(image, side)[None] for side in sorted({*pairs.sides})] or [image[None]]
             found.append(max(float(model(to_device(x, where))[:, 0].float().mean()) for x in seen))
     return sorted(np.argsort(found)[::-1][: max(1, int(count * KEPT))].tolist())
 
@@ -106,6 +113,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--hard", type=int, default=0, metavar="N", help="look for hard negatives in N images with the start's weights")
     add("--seed", type=int, default=0)
     add("--run", default="finder", help="folder below checkpoints/")
+    add(
+        "--average", nargs="+", default=[], metavar="RUN", help="publish the mean of the weights of these runs and this"
+    )
     add("--publish", type=Path, metavar="DIR", help="afterwards write float16 weights and record here")
     arguments = parser.parse_args(argv)
     command = shlex.join(["python", "-m", "src.photos.train_finder", *(sys.argv[1:] if argv is None else argv)])
@@ -113,8 +123,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train_finder(arguments: argparse.Namespace, command: str) -> int:
-    if (arguments.images is None) != (arguments.masks is None) or (arguments.hard and not arguments.start):
-        raise ValueError("--images needs --masks and --hard needs --start, expected both; add what is missing")
+    needs = (arguments.images is None) != (arguments.masks is None) or (arguments.hard and not arguments.start)
+    if needs or (arguments.average and not arguments.publish):
+        raise ValueError(
+            "--images needs --masks, --hard needs --start, --average needs --publish, expected both; add the other"
+        )
     behind = load_images(arguments.behind, size=2 * SIDE).pixels.permute(0, 2, 3, 1).numpy()
     parts = load_parts(arguments.parts, arguments.seed, arguments.count, arguments.poses)
     if arguments.images:
@@ -139,7 +152,7 @@ def train_finder(arguments: argparse.Namespace, command: str) -> int:
         return 130  # stopped
     say(f"{config.epochs} epochs of {len(train_set)} images, loss {history[-1]['train_loss']:.3f}: {arguments.run}")
     if arguments.publish:
-        publish(arguments.run, arguments.publish, command)
+        publish(arguments.run, arguments.publish, command, average=arguments.average)
         say(f"published in {arguments.publish}")
     return 0
 
