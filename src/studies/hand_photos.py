@@ -206,18 +206,19 @@ def trade_off(model: nn.Module, folder: Path, count: int, seed: int) -> tuple[di
 
 
 def tables(found: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Images without a hand, in percent; and hands by size, mean over the seeds."""
+    """Images without a hand, in percent; and hands by relative size where there are several, mean over the seeds."""
     without = pd.DataFrame.from_dict(found["without"], orient="index")
     without[["boxes", "masks", "alarms"]] *= 100
     without = without.rename(columns=dict(boxes="% hidden by boxes", masks="% by masks", alarms="% with a false alarm"))
     rows = {}
     for kind, runs in found["with"].items():
-        for size in runs[0]:
+        for size in sorted(set(runs[0]) - {"all"}, key=float) * (len(runs[0]) > 2) + ["all"]:
             means = {key: float(np.mean([run[size][key] for run in runs])) for key in ("iou", "recall")}
             spread = float(np.std([run[size]["iou"] for run in runs], ddof=1)) if len(runs) > 1 else 0.0
             rows[kind, size] = {"images": runs[0][size]["images"], "box IoU": means["iou"], "± seeds": spread,
                                 "recall": means["recall"]}  # fmt: skip
-    return without.round(1), pd.DataFrame.from_dict(rows, orient="index").round(3)
+    hands = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["", "relative size"])
+    return without.round(1), hands.round(3)
 
 
 def published_tables(path: Path = PUBLISHED) -> tuple[pd.DataFrame, pd.DataFrame]:
