@@ -34,7 +34,7 @@ TINY = [
     ("src.train", f"{TRAIN} --max-train 8 --max-held-out 2 --blocks 1 --loss l1 --start {{trained}}"),
     ("src.export", "{trained} --to {tmp}"),
     ("src.datasets finger_numbers", ""),
-    ("src.datasets drawn_photos", ""),
+    ("src.datasets drawn_photos", "--seed 1 --count 1 --to {tmp}/drawn"),
     ("src.datasets sign_digits", "--from {digits} --to {tmp}/digits"),
     ("src.photos denoise", "{hand} {tmp}/clean.png --sigma 0.1 --strength 0.8 --tile 64 --self-ensemble --overwrite"),
     ("src.photos denoise", "{hands} {tmp}/cleaned --noise camera --level 16/255 --passes 2"),
@@ -48,12 +48,13 @@ TINY = [
     ("unet-blur-out", "{hand} {tmp}/hidden.png --threshold 0.2"),
     ("src.photos.benchmark", "{pairs} --limit 1 --methods noisy --clean {photos}/cbsd68 --out {tmp}/scores.json"),
     ("src.photos.train_denoiser", f"{TRAIN} --max-train 8 --max-held-out 2 --held-out 0.2 --grey-fraction 1 "
-     "--min-scale 0.9 --blocks 2 --noise-level-normalised --vivid --sharp --start {trained} --cooldown 1 --device-data"),
+     "--min-scale 0.9 --blocks 2 --noise-level-normalised --vivid --sharp --start {trained} --cooldown 1 "
+     "--device-data"),
     ("src.photos.train_camera", "--data {data} --size 32 --crop-size 16 --max-train 8 --batch-size 4 --epochs 1 "
      "--cooldown 1 --teacher {trained} --run {tmp}/run --publish {tmp}/published"),
     ("src.photos.train_finder", "--start {finder} --size 96 --hard 2 --behind {data} --parts {tmp}/parts "
      "--count 2 --epochs 1 --cooldown 1 --empty 0.5 --seed 0 --run {tmp}/run --publish {tmp}/published "
-     "--poses 1 --as-photos --sides 32 --average {finder}"),
+     "--poses 1 --as-photos --clutter --sides 32 --average {finder}"),
     ("src.photos.train_finder", "--images {data} --masks {data} --behind {data} --parts {tmp}/parts --count 2 "
      "--epochs 1 --run {tmp}/run"),
     ("src.studies.hand_finding", "--train --publish --evaluate --seeds 0 --epochs 1 --train-scenes 8 --test-scenes 2 "
@@ -72,7 +73,6 @@ SLOW = [  # processes of their own
 # A command whose defaults are the data set itself, made small here
 SMALL = {
     "src.datasets finger_numbers": ("src.datasets.finger_numbers", dict(scenes=1, shots=1, size=32, workers=1)),
-    "src.datasets drawn_photos": ("src.datasets.drawn_photos", dict(count=2, size=32, workers=1)),
 }
 
 COMMAND = re.compile(

@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from src.photos import exif
 from src.photos.__main__ import main
 from src.photos.commands import blur_out_main, denoise_main
 from src.photos.denoiser import CAMERA, denoise, load_denoiser
-from src.photos.folders import each, list_photos
+from src.photos.folders import MOST_THREADS, each, list_photos, loaded_ahead
 from src.photos.hand_finder import FINDER
 from src.photos.photo_files import Photo, read_photo, write_photo
 from src.studies.hand_methods import box_of
@@ -448,6 +449,32 @@ def test_bytes_of_the_jpeg_hold_no_second_image(scenes):
     (scenes / "two.jpg").write_bytes(data)
     assert blur_out_main([str(scenes / "two.jpg"), str(scenes / "one.jpg")]) == 0
     assert data.count(b"\xff\xd8\xff") == 2 and (scenes / "one.jpg").read_bytes().count(b"\xff\xd8\xff") == 1
+
+
+# photos loaded ahead
+
+
+def test_photos_are_loaded_two_at_a_time_and_come_in_order(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    together = threading.Barrier(2, timeout=30)  # broken unless two loads run at once
+
+    def load(source):
+        together.wait()
+        if source == "b":
+            raise ValueError("bad file")
+        return source.upper()
+
+    futures = list(loaded_ahead(load, ["a", "b", "c", "d"]))
+    assert [f.exception() is not None or f.result() for f in futures] == ["A", True, "C", "D"]
+    assert str(futures[1].exception()) == "bad file"
+
+
+def test_loading_ahead_stops_early_and_leaves_the_threads_of_torch_as_they_were():
+    threads, calls = torch.get_num_threads(), []
+    for ready in loaded_ahead(lambda source: calls.append(source), list(range(100))):
+        ready.result()
+        break
+    assert torch.get_num_threads() == threads and len(calls) <= 2 * MOST_THREADS
 
 
 # dry run, and what a person left in

@@ -12,7 +12,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m src.datasets", description="Make a data set.")
     commands = parser.add_subparsers(dest="name", required=True)
     commands.add_parser("finger_numbers", help="draw the 300 default images (offline)")
-    commands.add_parser("drawn_photos", help="draw the 2,000 images that the shipped denoiser was trained on (offline)")
+    drawn = commands.add_parser("drawn_photos", help="draw images like those that the shipped networks were trained on")
+    drawn.add_argument("--seed", type=int, default=0, help="another seed: other images (default: 0)")
+    drawn.add_argument("--count", type=int, default=2000, help="number of images (default: 2,000)")
+    drawn.add_argument("--to", default="data/drawn_photos", help="target folder (default: data/drawn_photos)")
     digits = commands.add_parser("sign_digits", help="download 2,060 photos of hands")
     digits.add_argument("--from", dest="source", help="a zip, a folder or a URL instead")
     digits.add_argument("--to", help="target folder (default: data/sign_digits)")
@@ -29,7 +32,7 @@ def make(arguments: argparse.Namespace) -> None:
     elif arguments.name == "drawn_photos":
         from src.datasets import drawn_photos
 
-        say(drawn_photos.make())
+        say(drawn_photos.make(arguments.to, arguments.seed, arguments.count))
     else:
         from src.datasets import sign_digits
 

@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from src.datasets import LUMA
+from src.datasets.grey_and_shrink import photo_sharpness, vivid_colours
 from src.datasets.hand_scenes import developed, plain_wall
 from src.datasets.hands import TONES
 
@@ -39,6 +40,8 @@ class HandMix:
     sides        sides to one of which each batch is shrunk, as the finder sees an image at several; () for none
     as_photos    True: hands are stretched, half of the images go through JPEG, half through one camera instead of two,
                  a fifth is noisy instead of two fifths
+    clutter      True: backgrounds are put together from several drawn photos, half of them with the sharpness and
+                 colours of photos, and more things lie about
 
     Everything random about a pair is a function of (seed, epoch, index) alone.
     """
@@ -55,11 +58,12 @@ class HandMix:
         size=SIDE,
         sides=(),
         as_photos=False,
+        clutter=False,
     ):
         self.backgrounds, self.parts = backgrounds, parts
         self.seed, self.count, self.fixed, self.empty, self.hard = seed, count, fixed, empty, [int(h) for h in hard]
         self.size, self.epoch, self.crop_size, self.shape = size, 0, None, (3, size, size)
-        self.sides, self.as_photos = [int(side) for side in sides], as_photos
+        self.sides, self.as_photos, self.clutter = [int(side) for side in sides], as_photos, clutter
         hashed = hashlib.sha256()
         for pixels in (backgrounds, *(parts[kind] for kind in sorted(parts))):
             hashed.update(np.ascontiguousarray(pixels).tobytes())
@@ -71,9 +75,8 @@ class HandMix:
             images=self.digest, count=self.count, seed=self.seed, fixed=self.fixed, empty=self.empty, hard=self.hard,
             size=self.size,
         )  # fmt: skip
-        return (
-            result | (dict(sides=self.sides) if self.sides else {}) | (dict(as_photos=True) if self.as_photos else {})
-        )
+        chosen = dict(sides=self.sides, as_photos=self.as_photos, clutter=self.clutter)
+        return result | {name: value for name, value in chosen.items() if value}  # no new word for earlier runs
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -120,6 +123,8 @@ class HandMix:
         """Image float32 [size, size, 3], 0..255, and mask [size, size], 0 or 1."""
         image, mask = self.background(rng), np.zeros((self.size, self.size), np.float32)
         things = int(rng.choice(4, p=(0.35, 0.35, 0.2, 0.1) if objects else (0.2, 0.4, 0.25, 0.15)))
+        if self.clutter and rng.random() < 0.5:
+            things += int(rng.integers(4))
         for kind in rng.permutation(["hands"] * objects + ["things"] * things):
             self.paste(image, mask, rng, str(kind))
         return image, (mask > 0.5).astype(np.float32)
@@ -128,17 +133,31 @@ class HandMix:
         kind = rng.random()
         if kind < 0.2:
             return plain_wall(rng, self.size).astype(np.float32)
-        name = "rooms" if kind < 0.32 else "pages" if kind < 0.38 else None
-        pixels = self.parts[name] if name else self.backgrounds
+        image = self.cut(rng, "rooms" if kind < 0.32 else "pages" if kind < 0.38 else None)
+        if self.clutter and rng.random() < 0.7:
+            image = self.cluttered(rng, image)
+        return in_skin_colours(image, rng) if rng.random() < 0.15 else image
+
+    def cut(self, rng: np.random.Generator, kind: str | None = None) -> np.ndarray:
+        """A random square of one of the backgrounds, or of the parts of a kind, float32 [size, size, 3]."""
+        pixels = self.parts[kind] if kind else self.backgrounds
         image = pixels[int(rng.integers(len(pixels)))]
         side = int(rng.integers(self.size, len(image) + 1))
         top, left = (int(x) for x in rng.integers(len(image) - side + 1, size=2))
-        cut = Image.fromarray(image[top : top + side, left : left + side])
-        image = np.asarray(cut.resize((self.size, self.size), Image.BILINEAR)).astype(np.float32)
-        if rng.random() < 0.15:  # all in the colours of skin
-            tone = np.array(TONES[int(rng.integers(len(TONES)))], np.float32)
-            grey = image @ LUMA
-            image = grey[..., None] * (tone / (tone @ LUMA)) * 0.8 + 0.2 * image
+        square = Image.fromarray(image[top : top + side, left : left + side])
+        return np.asarray(square.resize((self.size, self.size), Image.BILINEAR)).astype(np.float32)
+
+    def cluttered(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+        """The image with regions of other backgrounds in it, in other colours and some at half the size."""
+        for _ in range(1 + int(rng.integers(3))):
+            other = developed(self.cut(rng), rng).astype(np.float32)
+            other = halved(other) if rng.random() < 0.4 else other
+            other = in_skin_colours(other, rng) if rng.random() < 0.2 else other
+            image = image + soft_region(rng, self.size)[..., None] * (other - image)
+        if rng.random() < 0.5:
+            x = torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(255))
+            x = vivid_colours(photo_sharpness(x), torch.from_numpy(rng.random((1, 5), np.float32)))
+            image = 255 * x[0].permute(1, 2, 0).numpy()
         return image
 
     def paste(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, kind: str) -> None:
@@ -193,6 +212,26 @@ def shrunk(noisy: Tensor, target: Tensor, side: int) -> tuple[Tensor, Tensor]:
     mask = (F.interpolate(target[:, :1], (side, side), mode="bilinear", antialias=True) > 0.5).float()
     present = (mask.sum(dim=(2, 3), keepdim=True) >= SMALLEST).float()
     return noisy, torch.cat([mask * present, present.expand_as(mask)], dim=1)
+
+
+def in_skin_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """float [H, W, 3], 0..255: four fifths of its colour replaced by that of some skin."""
+    tone = np.array(TONES[int(rng.integers(len(TONES)))], np.float32)
+    return (image @ LUMA)[..., None] * (tone / (tone @ LUMA)) * 0.8 + 0.2 * image
+
+
+def soft_region(rng: np.random.Generator, side: int) -> np.ndarray:
+    """float32 [side, side] in [0, 1]: 1 in blobs of any size that cover a fifth to four fifths, with soft outlines."""
+    field = ndimage.gaussian_filter(rng.standard_normal((side, side), np.float32), side * rng.uniform(0.04, 0.25))
+    level, slope = np.quantile(field, rng.uniform(0.2, 0.8)), rng.uniform(3, 40) / field.std()
+    return (1 / (1 + np.exp(np.clip(slope * (level - field), -30, 30)))).astype(np.float32)
+
+
+def halved(image: np.ndarray) -> np.ndarray:
+    """float [H, H, C] at half the size, four times: mirrored at both middles."""
+    small = np.asarray(F.avg_pool2d(torch.from_numpy(image.transpose(2, 0, 1)), 2, ceil_mode=True)).transpose(1, 2, 0)
+    rows = np.concatenate([small, small[::-1]])
+    return np.concatenate([rows, rows[:, ::-1]], axis=1)[: len(image), : len(image)]
 
 
 def stretched(part: np.ndarray, ratio: float, narrow: bool) -> np.ndarray:

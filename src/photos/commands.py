@@ -9,6 +9,7 @@ python -m src.photos blur-out photos/ hidden/ --from check/found.json
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from src.networks.noise_level import estimate_sigma
 from src.photos import exif
 from src.photos.contact_sheet import listed, page, read_found, write_pages
 from src.photos.denoiser import CAMERA, SHIPPED, TILE, as_float, denoise, level_of_iso, load_denoiser
-from src.photos.folders import Check, each, pair_up
+from src.photos.folders import Check, each, loaded_ahead, pair_up
 from src.photos.hand_finder import (
     BLOCKS,
     FINDER,
@@ -172,20 +173,22 @@ def blur_out_files(arguments: argparse.Namespace) -> int:
         raise ValueError("--from hides boxes, expected neither --mask nor --dry-run; leave that out")
     entries = read_found(arguments.listed) if arguments.listed else None
     model = None if entries is not None else load_finder(arguments.weights)
-    find = (lambda source, photo: find_in(source, photo, model, arguments)) if entries is None else (
-        lambda source, photo: find_listed(source, photo, entries))  # fmt: skip
     if model is not None:
         find_objects(torch.zeros(1, 1, 1), model, arguments.threshold)  # checks it once
-    if arguments.dry_run:
-        return dry_run(arguments, find)
 
-    def work(source: Path, target: Path, check: Check) -> str:
+    def load(source: Path) -> tuple[Photo, list[Found]]:
         photo = read_photo(source)
+        return photo, find_in(source, photo, model, arguments) if model else find_listed(source, photo, entries)
+
+    if arguments.dry_run:
+        return dry_run(arguments, load)
+
+    def work(source: Path, target: Path, check: Check, loaded: tuple[Photo, list[Found]]) -> str:
+        photo, found = loaded
         check_target(target, photo)
         beside = target.with_name(target.name + ".json")
         if arguments.json:
             check_json(beside, source, arguments.overwrite)
-        found = find(source, photo)
         hidden = blur_out(photo, found, arguments.mask, arguments.mosaic, arguments.blur)
         write_photo(target, hidden, check)
         if arguments.json:
@@ -193,7 +196,7 @@ def blur_out_files(arguments: argparse.Namespace) -> int:
         changed = (hidden.pixels != photo.pixels).any(axis=0).mean()
         return f"{len(found)} hidden, {changed:.0%} of the image changed; look whether that is all and no more"
 
-    return each(arguments.inputs, arguments.output, arguments.overwrite, work)
+    return each(arguments.inputs, arguments.output, arguments.overwrite, work, load)
 
 
 def find_in(source: Path, photo: Photo, model: nn.Module, arguments: argparse.Namespace) -> list[Found]:
@@ -231,18 +234,17 @@ def write_found(beside: Path, target: Path, photo: Photo, found: list[Found]) ->
         raise OSError(f"{printable(target)} is written, but not what was found: {error}") from None
 
 
-def dry_run(arguments: argparse.Namespace, find) -> int:
+def dry_run(arguments: argparse.Namespace, load: Callable[[Path], tuple[Photo, list[Found]]]) -> int:
     """Look at all photos and write contact sheets and found.json into a folder; no photo is written."""
     folder = Path(arguments.output)
     pairs, left_out = pair_up(arguments.inputs, f"{folder}/", True)
     if (folder / "found.json").exists() and not arguments.overwrite:
         raise ValueError(f"{printable(folder / 'found.json')} is there already; name another folder, or add "
                          "--overwrite")  # fmt: skip
-    pages, failed = [], 0
-    for source, _ in pairs:
+    pages, failed, sources = [], 0, [source for source, _ in pairs]
+    for source, ready in zip(sources, loaded_ahead(load, sources)):
         try:
-            photo = read_photo(source)
-            pages.append(page(source, photo, find(source, photo)))
+            pages.append(page(source, *ready.result()))
         except (OSError, ValueError) as error:
             say(f"error: {error}")
             failed += 1

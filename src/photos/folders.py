@@ -2,15 +2,20 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+
+import torch
 
 from src.files import EXPECTED, one_line, printable, say
 from src.files.decoding import natural_order
 from src.photos.photo_files import SUFFIXES, suffix_of
 
 Check = Callable[[], None]  # raises where writing would damage an input or another output
-Work = Callable[[Path, Path, Check], str]  # source, target, check -> what was done, in a few words
+Work = Callable[..., str]  # source, target, check and, if there is a `load`, what it returned -> what was done
+MOST_THREADS = 4  # each holds a photo, which may have 200 megapixels
 Identity = tuple[int, int]  # of a file, whatever its name: device and inode
 
 
@@ -93,17 +98,38 @@ def _check_targets(pairs: list[tuple[Path, Path]], overwrite: bool) -> None:
         seen.add(target.resolve())
 
 
-def each(inputs: list[str], output: str, overwrite: bool, work: Work) -> int:
+def loaded_ahead(load: Callable, sources: list[Path]) -> Iterator[Future]:
+    """load(source) of each in their order, with some sources loaded ahead: a thread a core, in each torch has one."""
+    cores = torch.get_num_threads()
+    threads, waiting = max(1, min(cores, MOST_THREADS, len(sources))), deque()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(max(1, cores // threads),))
+    try:
+        for source in sources:
+            waiting.append(pool.submit(load, source))
+            if len(waiting) > threads:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for future in waiting:  # a consumer that stopped early needs no more
+            future.cancel()
+        pool.shutdown()
+        torch.set_num_threads(cores)  # the threads have changed it for all
+
+
+def each(inputs: list[str], output: str, overwrite: bool, work: Work, load: Callable | None = None) -> int:
     """work(source, target, check) for each photo, a line for each; what fails is a line, the others are done.
 
-    Returns the exit code: 1 if one failed. Raises as `pair_up` does, before anything is written.
+    load: called with each source, on several threads and ahead of `work`, which gets what it returns as its last
+    argument. Returns the exit code: 1 if one failed. Raises as `pair_up` does, before anything is written.
     """
     pairs, left_out = pair_up(inputs, output, overwrite)
     guard, failed = Guard(pairs, overwrite), 0
-    for number, (source, target) in enumerate(pairs, 1):
+    loads = loaded_ahead(load, [source for source, _ in pairs]) if load else [None] * len(pairs)
+    for number, ((source, target), ready) in enumerate(zip(pairs, loads), 1):
         count = f"{number}/{len(pairs)} " if len(pairs) > 1 else ""
         try:
-            done = work(source, target, guard.of(target))
+            done = work(source, target, guard.of(target), *([ready.result()] if ready else []))
             guard.written.add(identity(target))
         except (*EXPECTED, RuntimeError) as error:  # the last is torch's lack of memory
             say(f"error: {one_line(error)}", sys.stderr)

@@ -104,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--count", type=int, default=2000, help="drawn hands; other things in proportion")
     add("--poses", type=int, default=0, metavar="N", help="further drawn hands, in any pose from any side")
     add("--as-photos", action="store_true", help="hands of more shapes; images through JPEG, with less noise")
+    add("--clutter", action="store_true", help="crowded backgrounds, with the sharpness and colours of photos")
     add("--sides", type=int, nargs="+", default=[], help="shrink each batch to one of these sides, in pixels")
     add("--epochs", type=int, default=20, help=f"each has {PAIRS} new images")
     add("--size", type=int, default=SIDE, help="side of the images in pixels; 96 trains faster")
@@ -136,11 +137,11 @@ def train_finder(arguments: argparse.Namespace, command: str) -> int:
     if arguments.start:
         before = load(arguments.start)
         start = finder_weights(model, before.cpu().state_dict())
-        pairs = HandMix(behind, parts, arguments.seed, sides=arguments.sides)
+        pairs = HandMix(behind, parts, arguments.seed, sides=arguments.sides, clutter=arguments.clutter)
         hard = hard_negatives(before, pairs, arguments.hard) if arguments.hard else []
     train_set = HandMix(
         behind, parts, arguments.seed, min(PAIRS, arguments.count), False, arguments.empty, hard, arguments.size,
-        arguments.sides, arguments.as_photos,
+        arguments.sides, arguments.as_photos, arguments.clutter,
     )  # fmt: skip
     test_set = HandMix(behind, parts, arguments.seed + 1, min(100, arguments.count), fixed=True)
     config = TrainConfig(
