@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from src.datasets.hand_mix import SIDE, SMALLEST, HandMix, shrunk, stretched, through_jpeg, turned
+from src.datasets import LUMA
+from src.datasets.hand_mix import (
+    SIDE,
+    SMALLEST,
+    HandMix,
+    halved,
+    in_skin_colours,
+    shrunk,
+    soft_region,
+    stretched,
+    through_jpeg,
+    turned,
+)
 from src.datasets.hand_parts import KINDS, load_parts
 
 BLACK = np.zeros((2, 160, 160, 3), np.uint8)
@@ -108,3 +120,38 @@ def test_parts_are_drawn_once(tmp_path):
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     more = load_parts(tmp_path, seed=0, count=4, poses=3)
     assert len(more["hands"]) == 7 and np.array_equal(more["hands"][:4], parts["hands"]) and set(more) == set(KINDS)
+
+
+def test_clutter_mixes_backgrounds_and_leaves_the_masks_alone(parts):
+    white = np.full_like(BLACK, 255)
+    both = np.concatenate([BLACK, white])
+    plain, pairs = (HandMix(both, parts, 0, 40, empty=1.0, clutter=flag) for flag in (False, True))
+    assert pairs.config == plain.config | dict(clutter=True) and "clutter" not in plain.config
+    mixed = 0
+    for key in range(40):
+        image, mask = pairs.without(key)
+        assert image.shape == (SIDE, SIDE, 3) and not mask.any()
+        mixed += image.min() < 50 and image.max() > 200  # black beside white
+    assert 8 <= mixed <= 32
+
+
+def test_regions_are_soft_and_cover_a_fifth_to_four_fifths():
+    for seed in range(10):
+        region = soft_region(np.random.default_rng(seed), 128)
+        assert region.dtype == np.float32 and region.min() >= 0 and region.max() <= 1
+        assert 0.19 <= (region > 0.5).mean() <= 0.81 and ((region > 0.1) & (region < 0.9)).any()
+
+
+def test_skin_colours_keep_the_luma():
+    image = np.random.default_rng(0).uniform(0, 150, (20, 30, 3)).astype(np.float32)
+    tinted = in_skin_colours(image, np.random.default_rng(1))
+    np.testing.assert_allclose(tinted @ LUMA, image @ LUMA, rtol=1e-5)
+    assert (tinted[..., 0] - tinted[..., 2]).mean() > 10  # redder than blue
+
+
+def test_halved_is_four_small_copies_with_the_mean_of_the_whole():
+    image = np.random.default_rng(0).random((SIDE, SIDE, 3)).astype(np.float32)
+    small = halved(image)
+    assert np.array_equal(small, small[::-1]) and np.array_equal(small, small[:, ::-1])
+    np.testing.assert_allclose(small.mean(axis=(0, 1)), image.mean(axis=(0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(small[0, 0], image[:2, :2].mean(axis=(0, 1)), rtol=1e-5)
