@@ -11,9 +11,11 @@ from src.datasets.hand_mix import (
     HandMix,
     halved,
     in_skin_colours,
+    other_texture,
     shrunk,
     soft_region,
     stretched,
+    striped,
     through_jpeg,
     turned,
 )
@@ -147,6 +149,30 @@ def test_skin_colours_keep_the_luma():
     tinted = in_skin_colours(image, np.random.default_rng(1))
     np.testing.assert_allclose(tinted @ LUMA, image @ LUMA, rtol=1e-5)
     assert (tinted[..., 0] - tinted[..., 2]).mean() > 10  # redder than blue
+
+
+def test_another_texture_keeps_mean_and_spread():
+    image = np.random.default_rng(0).uniform(50, 150, (40, 40, 3)).astype(np.float32)
+    for seed in range(5):
+        result = other_texture(image, np.random.default_rng(seed))
+        alpha = np.random.default_rng(seed)
+        alpha.standard_normal((3, 3, 3, 3), np.float32)
+        textured = image + (result - image) / np.float32(alpha.random())  # where nothing is left of the image
+        assert textured.mean() == pytest.approx(image.mean(), abs=0.1)
+        assert textured.std() == pytest.approx(image.std(), rel=0.01)
+    flat = np.full((16, 16, 3), 80, np.float32)
+    np.testing.assert_allclose(other_texture(flat, np.random.default_rng(0)), flat, atol=1e-3)
+
+
+def test_stripes_are_4_to_30_pixels_apart():
+    """The strongest frequency of the stripes on a grey image, by the Fourier transform."""
+    for seed in range(8):
+        stripes = striped(np.full((128, 128, 3), 100, np.float32), np.random.default_rng(seed))
+        assert stripes.min() >= 29.9 and stripes.max() <= 170.1
+        power = np.abs(np.fft.fft2(stripes[..., 0] - stripes.mean())) ** 2
+        y, x = np.unravel_index(power.argmax(), power.shape)
+        frequency = np.hypot(np.fft.fftfreq(128)[y], np.fft.fftfreq(128)[x])
+        assert 1 / 40 < frequency < 1 / 3.5
 
 
 def test_halved_is_four_small_copies_with_the_mean_of_the_whole():

@@ -62,7 +62,7 @@ def test_a_perfect_and_a_greedy_method():
     assert found == dict(images=2, boxes=1.0, masks=1.0, alarms=1.0)
     assert hand_photos.measure_without_hands(lambda image: [], iter([image]))["boxes"] == 0
     found = hand_photos.measure_hands(lambda image: [everything, perfect], iter([(0.5, image, mask)]))
-    assert found["0.5"] == found["all"] == dict(images=1, iou=0.125, recall=1.0)  # the largest, and any
+    assert found["0.5"] == found["all"] == dict(images=1, iou=0.125, recall=1.0)  # the first, and any
 
 
 def test_the_command(folder, capsys):

@@ -148,10 +148,12 @@ class HandMix:
         return np.asarray(square.resize((self.size, self.size), Image.BILINEAR)).astype(np.float32)
 
     def cluttered(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-        """The image with regions of other backgrounds in it, in other colours and some at half the size."""
+        """The image with regions of other backgrounds: recoloured, striped, at half the size, in other textures."""
         for _ in range(1 + int(rng.integers(3))):
             other = developed(self.cut(rng), rng).astype(np.float32)
             other = halved(other) if rng.random() < 0.4 else other
+            other = other_texture(other, rng) if rng.random() < 0.3 else other
+            other = striped(other, rng) if rng.random() < 0.2 else other
             other = in_skin_colours(other, rng) if rng.random() < 0.2 else other
             image = image + soft_region(rng, self.size)[..., None] * (other - image)
         if rng.random() < 0.5:
@@ -225,6 +227,25 @@ def soft_region(rng: np.random.Generator, side: int) -> np.ndarray:
     field = ndimage.gaussian_filter(rng.standard_normal((side, side), np.float32), side * rng.uniform(0.04, 0.25))
     level, slope = np.quantile(field, rng.uniform(0.2, 0.8)), rng.uniform(3, 40) / field.std()
     return (1 / (1 + np.exp(np.clip(slope * (level - field), -30, 30)))).astype(np.float32)
+
+
+def other_texture(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """float32 [H, W, 3] through a random 3x3 convolution that keeps mean and spread (RandConv, Xu et al. 2021)."""
+    x = torch.from_numpy(image.transpose(2, 0, 1)[None])
+    kernel = torch.from_numpy(rng.standard_normal((3, 3, 3, 3), np.float32))
+    result = F.conv2d(F.pad(x - x.mean(), (1, 1, 1, 1), mode="replicate"), kernel)
+    result = x.mean() + (result - result.mean()) * (x.std() / result.std().clamp(min=1e-6))
+    return image + np.float32(rng.random()) * (result[0].permute(1, 2, 0).numpy() - image)
+
+
+def striped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """float32 [H, W, 3] with bent stripes 4 to 30 pixels apart, darker or lighter: fences, windows, fur."""
+    y, x = np.mgrid[: len(image), : len(image)].astype(np.float32)
+    bend = ndimage.gaussian_filter(rng.standard_normal(y.shape, np.float32), len(image) * 0.1)
+    angle, apart = rng.uniform(0, np.pi), float(np.exp(rng.uniform(np.log(4), np.log(30))))
+    wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / apart) + bend / bend.std() * rng.uniform(0, 3))
+    stripes = np.clip(wave * rng.uniform(1, 8), -1, 1) * rng.uniform(0.1, 0.7)
+    return (image * (1 + stripes[..., None])).astype(np.float32)
 
 
 def halved(image: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ def objects_in(
 def find_objects(
     image: Tensor, model: nn.Module | None = None, threshold: float = THRESHOLD, scales: int = 1
 ) -> list[Found]:
-    """The hands in an image, float32 [C, H, W] in [0, 1], C = 1 or 3, the largest first; ValueError for another.
+    """The hands in an image, float32 [C, H, W] in [0, 1], C = 1 or 3, the surest first; ValueError for another.
 
     threshold: score that some pixel of an object must have, in (0, 1): lower finds more, also what is no hand.
     scales: 1 finds hands of half the image's longer side and more, 2 of a fifth, at four times the cost and with many
@@ -126,7 +126,8 @@ def find_objects(
     if scales not in (1, 2, 3):
         raise ValueError(f"scales must be 1, 2 or 3, got {scales!r}; 1 is the default")
     model = load_finder() if model is None else model
-    return objects_in(score_map(image.expand(3, -1, -1), model, scales), tuple(image.shape[1:]), threshold)
+    found = objects_in(score_map(image.expand(3, -1, -1), model, scales), tuple(image.shape[1:]), threshold)
+    return sorted(found, key=lambda one: -one.confidence)
 
 
 def label_regions(mask: np.ndarray) -> np.ndarray:

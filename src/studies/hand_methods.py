@@ -23,7 +23,7 @@ from src.photos.hand_finder import Found, box_mask, find_objects, objects_in, sh
 
 SEGMENTATION, RECONSTRUCTION, COLOUR = "segmentation", "reconstruction", "skin colour"
 
-Method = Callable[[Tensor], list[Found]]  # float32 [3, H, W] in [0, 1] -> the hands, the largest first
+Method = Callable[[Tensor], list[Found]]  # float32 [3, H, W] in [0, 1] -> the hands, the best guess first
 
 
 def reconstruct(image: Tensor, model: nn.Module) -> tuple[Tensor, np.ndarray]:
@@ -109,7 +109,7 @@ def covered(found: list[Found], mask: np.ndarray, box: bool = False) -> float:
 def evaluate_method(method: Method, scenes: np.ndarray, sigma: float, seed: int) -> dict[str, float | None]:
     """Means over uint8 [N, 4, H, W] with noise of sigma from a seed.
 
-    iou     box IoU of the largest object found and the hand; 0 where nothing was found
+    iou     box IoU of the first object found and the hand; 0 where nothing was found
     recall  fraction of the hands with an IoU of at least 0.5
     pixels  fraction of a hand's pixels that is hidden along its outline; boxed: under its box
     alarms  fraction of the images without a hand in which something was found; None where there are none

@@ -134,7 +134,7 @@ def measure_without_hands(method: Method, images: Iterator[Tensor]) -> dict:
 
 
 def measure_hands(method: Method, scenes: Iterator[tuple[float, Tensor, np.ndarray]]) -> dict[str, dict]:
-    """size -> images, mean box IoU of the largest object, recall at IoU 0.5 of any object; and "all"."""
+    """size -> images, mean box IoU of the first object, recall at IoU 0.5 of any object; and "all"."""
     ious = {}
     for size, image, mask in scenes:
         boxes = [box_iou(one.box, box_of(mask)) for one in method(image)]
@@ -142,8 +142,8 @@ def measure_hands(method: Method, scenes: Iterator[tuple[float, Tensor, np.ndarr
             ious.setdefault(key, []).append((boxes[0], max(boxes)) if boxes else (0.0, 0.0))
     result = {}
     for key, x in ious.items():
-        largest, best = np.array(x).T
-        iou, recall = round(float(largest.mean()), 5), round(float((best >= 0.5).mean()), 5)
+        first, best = np.array(x).T
+        iou, recall = round(float(first.mean()), 5), round(float((best >= 0.5).mean()), 5)
         result[key] = dict(images=len(x), iou=iou, recall=recall)
     return result
 
