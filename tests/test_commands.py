@@ -54,7 +54,7 @@ TINY = [
      "--cooldown 1 --teacher {trained} --run {tmp}/run --publish {tmp}/published"),
     ("src.photos.train_finder", "--start {finder} --size 96 --hard 2 --behind {data} --parts {tmp}/parts "
      "--count 2 --epochs 1 --cooldown 1 --empty 0.5 --seed 0 --run {tmp}/run --publish {tmp}/published "
-     "--poses 1 --as-photos --clutter --sides 32 --average {finder}"),
+     "--poses 1 --grips 1 --as-photos --clutter --sides 32 --average {finder}"),
     ("src.photos.train_finder", "--images {data} --masks {data} --behind {data} --parts {tmp}/parts --count 2 "
      "--epochs 1 --run {tmp}/run"),
     ("src.studies.hand_finding", "--train --publish --evaluate --seeds 0 --epochs 1 --train-scenes 8 --test-scenes 2 "

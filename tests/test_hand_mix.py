@@ -120,8 +120,8 @@ def test_parts_are_drawn_once(tmp_path):
     again = load_parts(tmp_path, seed=0, count=4)
     assert all(np.array_equal(parts[kind], again[kind]) for kind in parts)
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    more = load_parts(tmp_path, seed=0, count=4, poses=3)
-    assert len(more["hands"]) == 7 and np.array_equal(more["hands"][:4], parts["hands"]) and set(more) == set(KINDS)
+    more = load_parts(tmp_path, seed=0, count=4, poses=3, grips=2)
+    assert len(more["hands"]) == 9 and np.array_equal(more["hands"][:4], parts["hands"]) and set(more) == set(KINDS)
 
 
 def test_clutter_mixes_backgrounds_and_leaves_the_masks_alone(parts):

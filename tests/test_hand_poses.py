@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from src.datasets import hand_poses, no_hands
@@ -64,3 +65,16 @@ def test_each_pose_is_a_hand_and_the_same_everywhere():
     hands = np.stack([no_hands.draw_hand_cut_out(rng(7, index), 48, any_pose=True) for index in range(12)])
     assert ((hands[..., 4] > 127).mean(axis=(1, 2)) > 0.03).all() and (hands[..., 4] <= hands[..., 3]).all()
     assert hashlib.sha256(hands.tobytes()).hexdigest()[:16] == "0401750e3b5f166a"
+
+
+def test_a_grip_is_seen_from_the_side_and_has_a_hole():
+    for seed in range(10):
+        view = hand_poses.side_view(rng(seed))
+        assert Rotation.from_matrix(view).as_matrix() == pytest.approx(view, abs=1e-5)
+        assert abs(view[2, 2]) <= np.sin(np.deg2rad(40)) + 1e-6  # the palm faces away by 50 degrees or more
+
+    def with_hole(**pose):
+        masks = [no_hands.draw_hand_cut_out(rng(3, i), 96, **pose)[..., 3] > 127 for i in range(16)]
+        return sum((ndimage.binary_fill_holes(mask) & ~mask).sum() > 20 for mask in masks)
+
+    assert with_hole(grip=True) >= 8 > 4 >= with_hole(any_pose=True)

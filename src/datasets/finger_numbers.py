@@ -103,14 +103,14 @@ def draw_hand(rng, number, person, owner, size, light_of=None):
     """The hand alone, with its sleeve: colour times cover, float32 [size, size, 3] in 0..255; cover and skin in [0, 1],
     float32 [size, size]; (x, y) towards the lamp.
 
-    number: 1..10, or None for any pose from any side (hand_poses.py)
+    number: 1..10, 0 for a grip from the side, or None for any pose from any side (hand_poses.py)
     rng, owner: generators of what a shot changes and of what a person keeps; light_of: as draw_light, the default.
     """
     side = 2 * size  # drawn at twice the size, then averaged 2 x 2
     scale = uniform(rng, 0.27, 0.36) * side  # pixels in a hand unit
     x, y = hand_coordinates(rng, person, scale, side)
     arm = uniform(rng, -0.3, 0.3)
-    layers = pose(number, arm, owner, rng, x, y) if number else any_pose(arm, rng, x, y)
+    layers = pose(number, arm, owner, rng, x, y) if number else any_pose(arm, rng, x, y, grip=number == 0)
     lamp, light = (light_of or draw_light)(rng, person.lamp)
     noise = skin_noise(rng, side)
     drop = round(0.05 * scale)

@@ -1,6 +1,7 @@
 """A hand in any pose, seen from any side: a skeleton in 3D, projected and painted by the layers of hands.py.
 
     layers = any_pose(arm, rng, x, y)      # back to front, as hands.pose gives them for a number
+    layers = any_pose(arm, rng, x, y, grip=True)      # fingers and thumb form a ring, seen from the side
 
 x and y are those of hands.py; z points from the palm's inside to whoever looks at it. Each finger is stretched, bent or
 folded by itself, the thumb is out, beside the palm, across it or touches a finger.
@@ -20,13 +21,13 @@ THUMBS = {  # joints (x, y, z)
 }
 
 
-def any_pose(arm, rng, x, y):
-    """The layers of a hand in a random pose from a random side, back to front.
+def any_pose(arm, rng, x, y, grip=False):
+    """The layers of a hand in a random pose from a random side, or of one that grips, back to front.
 
     arm: where the arm comes from; rng: np.random.Generator; x, y: pixels in hand units, float32 [H, W].
     """
-    curls, thumb = random_curls(rng)
-    view, slender = random_view(rng), uniform(rng, 0.78, 1.06)
+    curls, thumb = ring(rng) if grip else random_curls(rng)
+    view, slender = side_view(rng) if grip else random_view(rng), uniform(rng, 0.78, 1.06)
     fingers = [finger_joints(rng, i, curl) for i, curl in enumerate(curls)]
     touched = None if thumb in THUMBS else np.mean([fingers[i][0][-1] for i in thumb], axis=0)
     thumb = thumb_to(touched) if touched is not None else np.array(THUMBS[thumb])
@@ -74,12 +75,29 @@ def random_curls(rng):
     return curls, (0, 1) if 0.45 < alike < 0.7 and rng.random() < 0.7 else thumb
 
 
+def ring(rng):
+    """As `random_curls`: all fingers bent alike, the thumb at the tips of the first two or of the first."""
+    alike = uniform(rng, 0.38, 0.75)
+    return [alike + uniform(rng, -0.06, 0.06) for _ in FINGERS], pick(rng, ((0, 1), (0, 1), (0,)))
+
+
 def random_view(rng):
     """Rotation float [3, 3]: mostly from the palm's inside, some from its back, some from any side."""
     kind = rng.random()
     yaw = uniform(rng, -30, 30) if kind < 0.4 else uniform(rng, 140, 220) if kind < 0.6 else uniform(rng, 0, 360)
     (cy, sy), (cp, sp) = turn(yaw), turn(uniform(rng, -20, 20) * pick(rng, (1, 1, 2)))
-    return np.array(((cy, 0, sy), (sp * sy, cp, -sp * cy), (-cp * sy, sp, cp * cy)))  # yaw, then pitch
+    return rotation(cy, sy, cp, sp)
+
+
+def side_view(rng):
+    """Rotation float [3, 3]: from the thumb's or the little finger's side, within 40 degrees."""
+    (cy, sy), (cp, sp) = turn(pick(rng, (-90, 90)) + uniform(rng, -40, 40)), turn(uniform(rng, -15, 15))
+    return rotation(cy, sy, cp, sp)
+
+
+def rotation(cy, sy, cp, sp):
+    """float [3, 3] from the cosines and sines of yaw and, after it, pitch."""
+    return np.array(((cy, 0, sy), (sp * sy, cp, -sp * cy), (-cp * sy, sp, cp * cy)))
 
 
 def finger_joints(rng, i, curl):

@@ -45,13 +45,14 @@ def draw_thing(rng, size=128):
     return cut_out(half(colour * 255), half(cover), np.zeros((size, size), np.float32))
 
 
-def draw_hand_cut_out(rng, size=128, any_pose=False):
+def draw_hand_cut_out(rng, size=128, any_pose=False, grip=False):
     """A hand with its arm or sleeve: uint8 [size, size, 5], RGB, cover of all of it, and cover of the skin alone.
 
-    any_pose: in any pose from any side (hand_poses.py) instead of one of the ten numbers.
+    any_pose: in any pose from any side (hand_poses.py) instead of one of the ten numbers. grip: thumb and fingers form
+    a ring, seen from the side.
     """
     size = whole_number("size", size, 16, 2048)
-    person, number = draw_person(rng), None if any_pose else 1 + int(rng.integers(10))
+    person, number = draw_person(rng), 0 if grip else None if any_pose else 1 + int(rng.integers(10))
     colour, cover, skin, _ = draw_hand(rng, number, person, rng, size, any_light)
     return cut_out(colour / np.maximum(cover, 1 / 255)[..., None], cover, skin)
 

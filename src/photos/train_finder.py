@@ -10,9 +10,20 @@
     python -m src.photos.train_finder --start finder-5 --run finder-6 --hard 3000 --epochs 90 --cooldown 90 MORE
     python -m src.photos.train_finder --start finder-5 --run finder-7 --epochs 34 --cooldown 34 --empty 0.3 MORE
         --average finder-5 finder-6 --publish checkpoints/published/finder
+    python -m src.datasets drawn_photos --seed 1 --count 4000 --to data/drawn_photos_1      further ones
+    python -m src.photos.train_finder --start published/finder --run finder-8 --hard 1500 --empty 0.3 \\
+        --epochs 30 --cooldown 30 CROWDED
+    python -m src.photos.train_finder --start finder-8 --run finder-9 --hard 1000 --epochs 80 --cooldown 80 CROWDED
+    python -m src.photos.train_finder --start finder-9 --run finder-10 --hard 2000 --grips 900 \\
+        --epochs 50 --cooldown 50 CROWDED
+    python -m src.photos.train_finder --start finder-10 --run finder-11 --hard 500 --grips 400 --epochs 18 \\
+        --cooldown 18 CROWDED --average finder-9 finder-10 --publish checkpoints/published/finder
 
 MORE is `--poses 3000 --as-photos --sides 48 64 64 96 128 128`, for finder-5 and -6 with a third 128. Finder-6 has
-`--empty 0.35` and was stopped after 33 epochs. The mean of the weights of the last three runs is shipped.
+`--empty 0.35` and was stopped after 33 epochs. CROWDED is `--seed 1 --count 3000 --poses 4000 --empty 0.2 --as-photos
+--clutter --behind data/drawn_photos_1 --sides 48 64 96 96 128 128`. Finder-8 was trained before stripes and other
+textures were added; finder-11 has `--seed 2 --count 1000 --poses 1500 --empty 0.15`. The mean of the weights of
+finder-9, -10 and -11 is shipped.
 
 Your own objects: `python -m src.photos.train_finder --images mine/images --masks mine/masks --run mine`, and then
 `python -m src.photos blur-out IN OUT --weights mine`.
@@ -103,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--parts", default="data/hand_parts", metavar="DIR", help="drawn hands and other things, made at first")
     add("--count", type=int, default=2000, help="drawn hands; other things in proportion")
     add("--poses", type=int, default=0, metavar="N", help="further drawn hands, in any pose from any side")
+    add("--grips", type=int, default=0, metavar="N", help="further drawn hands, thumb and fingers in a ring")
     add("--as-photos", action="store_true", help="hands of more shapes; images through JPEG, with less noise")
     add("--clutter", action="store_true", help="crowded backgrounds, with the sharpness and colours of photos")
     add("--sides", type=int, nargs="+", default=[], help="shrink each batch to one of these sides, in pixels")
@@ -130,7 +142,7 @@ def train_finder(arguments: argparse.Namespace, command: str) -> int:
             "--images needs --masks, --hard needs --start, --average needs --publish, expected both; add the other"
         )
     behind = load_images(arguments.behind, size=2 * SIDE).pixels.permute(0, 2, 3, 1).numpy()
-    parts = load_parts(arguments.parts, arguments.seed, arguments.count, arguments.poses)
+    parts = load_parts(arguments.parts, arguments.seed, arguments.count, arguments.poses, arguments.grips)
     if arguments.images:
         parts = own_parts(parts, arguments.images, arguments.masks)
     model, start, hard = FinderUNet(seed=arguments.seed), None, []

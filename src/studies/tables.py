@@ -17,7 +17,7 @@ from statistics import mean
 import pandas as pd
 
 from src.files import ROOT, exit_code, say, write_text
-from src.studies.photo_benchmarks import FIRST, OURS, PUBLISHED, SETS, SIGMAS, TUNED, load_scores, mean_psnr
+from src.studies.photo_benchmarks import DEEPER, FIRST, OURS, PUBLISHED, SETS, SIGMAS, TUNED, load_scores, mean_psnr
 from src.studies.photo_noise import POLYU, POLYU_PUBLISHED
 from src.studies.records import Run, published_runs
 from src.studies.results import Results, spread, stated
@@ -93,7 +93,8 @@ def gaussian() -> pd.DataFrame:
     """PSNR in dB at each sigma, ours of the output rounded to 8 bits, beside published figures."""
     scores, absent = load_scores(), (float("nan"),) * len(SIGMAS)
     measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS, "ours, x8": f"{OURS}, ensemble",
-                "ours, tuned on photos": TUNED, "first run's network on photos": "ours, photos"}  # fmt: skip
+                "ours, third block": DEEPER, "ours, tuned on photos": TUNED,
+                "first run's network on photos": "ours, photos"}  # fmt: skip
     rows = {label: [psnr for name in SETS for psnr in mean_psnr(scores, name, key, "rounded")]
             for label, key in measured.items()}  # fmt: skip
     rows |= {f"{method} (published)": [psnr for name in SETS for psnr in PUBLISHED[name].get(method, absent)]
