@@ -30,7 +30,7 @@ from src.noise import GaussianNoiseDataset
 def test_the_command_draws_a_set(module, tmp_path, monkeypatch, capsys):
     name, make = module.__name__.rpartition(".")[2], module.make
     settings = dict(scenes=1, shots=1) if module is finger_numbers else dict(count=2)
-    monkeypatch.setattr(module, "make", lambda: make(tmp_path / name, size=32, workers=1, **settings))
+    monkeypatch.setattr(module, "make", lambda *defaults: make(tmp_path / name, size=32, workers=1, **settings))
     assert main([name]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / name)
     (tmp_path / name / "about.json").unlink()
