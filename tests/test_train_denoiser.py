@@ -10,8 +10,9 @@ from PIL import Image
 
 from src.checkpoint import load, run_folder
 from src.datasets.drawn_photos import make
+from src.images import load_images, split_images
 from src.networks import NoiseLevelNormalised
-from src.photos.train_denoiser import RECIPE, STAGES, main, parsed
+from src.photos.train_denoiser import RECIPE, STAGES, load_all, main, parsed
 from src.unet import UNet
 
 TINY = ["--size", "32", "--crop-size", "16", "--widths", "4", "8", "--batch-size", "4", "--epochs", "2", "--held-out",
@@ -82,10 +83,11 @@ def tiny_run(photos, tmp_path):
     return str(tmp_path / "first")
 
 
-def test_the_four_runs_start_from_one_another():
-    first, deeper, vivid, sharp = (parsed(options.split()) for options in STAGES)
+def test_the_five_runs_start_from_one_another():
+    first, deeper, vivid, sharp, reliefs = (parsed(options.split()) for options in STAGES)
     assert first.start is None and deeper.start == first.run and vivid.start == deeper.run
     assert sharp.start == vivid.run and sharp.sharp and sharp.vivid and not vivid.sharp
+    assert reliefs.start == sharp.run and reliefs.data == [*first.data, "data/reliefs"] and reliefs.sharp
     assert not deeper.vivid and vivid.vivid and deeper.blocks == vivid.blocks == 2
 
 
@@ -94,3 +96,16 @@ def test_a_folder_of_ones_own_photos(tmp_path):
     for index in range(8):
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / f"{index}.png")
     assert main(["--data", str(tmp_path), "--run", str(tmp_path / "run"), *TINY, "--sigma", "25/255"]) == 0
+
+
+def test_images_of_two_folders_are_held_out_from_both(photos, tmp_path):
+    """Files of one name in two folders stay two images; a folder alone gives the set that load_images gives."""
+    other = str(make(tmp_path / "other", seed=1, count=8, size=32, workers=1))
+    images = load_all([photos, other], 32)
+    assert torch.equal(images.pixels, torch.cat([load_images(folder, size=32).pixels for folder in (photos, other)]))
+    train_images, held_out = split_images(images, 0.25)
+    assert sorted(held_out.labels) == ["0"] * 4 + ["1"] * 2 and not set(held_out.groups) & set(train_images.groups)
+    assert load_all([photos], 32).digest == load_images(photos, size=32).digest
+    assert main(["--data", photos, other, "--run", str(tmp_path / "run"), *TINY]) == 0
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert record["fingerprint"]["train_set"]["count"] == 18 and record["test_set"]["count"] == 6

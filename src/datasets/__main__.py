@@ -1,4 +1,4 @@
-"""Make a data set: python -m src.datasets finger_numbers | drawn_photos | sign_digits."""
+"""Make a data set: python -m src.datasets finger_numbers | drawn_photos | reliefs | sign_digits."""
 
 import argparse
 import sys
@@ -12,10 +12,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m src.datasets", description="Make a data set.")
     commands = parser.add_subparsers(dest="name", required=True)
     commands.add_parser("finger_numbers", help="draw the 300 default images (offline)")
-    drawn = commands.add_parser("drawn_photos", help="draw images like those that the shipped networks were trained on")
-    drawn.add_argument("--seed", type=int, default=0, help="another seed: other images (default: 0)")
-    drawn.add_argument("--count", type=int, default=2000, help="number of images (default: 2,000)")
-    drawn.add_argument("--to", default="data/drawn_photos", help="target folder (default: data/drawn_photos)")
+    for name, about in (
+        ("drawn_photos", "draw images like those that the shipped networks were trained on"),
+        ("reliefs", "draw further ones for the denoiser: lit surfaces with bumps, hair and folds"),
+    ):
+        drawn = commands.add_parser(name, help=about)
+        drawn.add_argument("--seed", type=int, default=0, help="another seed: other images (default: 0)")
+        drawn.add_argument("--count", type=int, default=2000, help="number of images (default: 2,000)")
+        drawn.add_argument("--to", default=f"data/{name}", help=f"target folder (default: data/{name})")
     digits = commands.add_parser("sign_digits", help="download 2,060 photos of hands")
     digits.add_argument("--from", dest="source", help="a zip, a folder or a URL instead")
     digits.add_argument("--to", help="target folder (default: data/sign_digits)")
@@ -29,10 +33,11 @@ def make(arguments: argparse.Namespace) -> None:
         from src.datasets import finger_numbers
 
         say(finger_numbers.make())
-    elif arguments.name == "drawn_photos":
-        from src.datasets import drawn_photos
+    elif arguments.name in ("drawn_photos", "reliefs"):
+        from src.datasets import drawn_photos, reliefs
 
-        say(drawn_photos.make(arguments.to, arguments.seed, arguments.count))
+        module = drawn_photos if arguments.name == "drawn_photos" else reliefs
+        say(module.make(arguments.to, arguments.seed, arguments.count))
     else:
         from src.datasets import sign_digits
 

@@ -8,12 +8,10 @@ and JPEG. Each was measured (PROGRESS.md).
 The same seed gives the same bytes on every machine: see textures.py for the rules that ensure it.
 """
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image, ImageFilter
 
-from src.datasets.drawn_set import draw_set, save_png
+from src.datasets.drawn_set import draw_numbered
 from src.datasets.scenes import Painter, draw_scene, finished
 from src.datasets.textures import (
     CLOUD,
@@ -130,20 +128,6 @@ def camera(rng, image):
     return (np.clip(grey[..., None] + pale * colour, 0, 255) + 0.5).astype(np.uint8)
 
 
-def draw_file(folder, index, seed, size):
-    """Draw and save one image; returns the sha256 of its pixels. Runs in a worker."""
-    image = draw_photo(np.random.default_rng([seed, index]), size)
-    return [save_png(image, Path(folder) / f"{index:05d}.png")]
-
-
 def make(folder="data/drawn_photos", seed=0, count=2000, size=256, workers=None):
-    """Draw the images into a folder, unless they are there already; complete or not at all, see drawn_set.draw_set.
-
-    Args: folder, relative to the project's root or absolute; seed; count of images; size, side in pixels;
-    workers, processes (None: one a core, at most 8). Returns: the folder's Path.
-    """
-    seed, size = whole_number("seed", seed, 0, 2**63), whole_number("size", size, 16, TILE)
-    count = whole_number("count", count, 1, 100_000)
-    about = dict(seed=seed, version=VERSION, size=size, count=count)
-    jobs = [(index, seed, size) for index in range(count)]
-    return draw_set(folder, about, draw_file, jobs, "drawing photos", workers)
+    """Draw the images into a folder, unless they are there already; see drawn_set.draw_numbered. Returns its Path."""
+    return draw_numbered(folder, draw_photo, VERSION, "drawing photos", seed, count, size, workers)

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from src.datasets.textures import TILE
 from src.files import ROOT, printable, whole_number, write_json, write_text, writing
 
 
@@ -109,6 +110,35 @@ def draw_set(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def draw_numbered(
+    folder: str | Path,
+    draw: Callable[[np.random.Generator, int], np.ndarray],
+    version: int,
+    description: str,
+    seed: int,
+    count: int,
+    size: int,
+    workers: int | None,
+) -> Path:
+    """Draw images 00000.png, 00001.png ... into a folder by `draw_set`; each depends on its number and the seed alone.
+
+    draw     draw(rng, size), a function of a module, returns uint8 [size, size, 3]
+    version  of what is drawn; kept in about.json
+    count    of images; size: their side in pixels, 16 to 512. The others as for `draw_set`; returns the folder's Path
+    """
+    seed, size = whole_number("seed", seed, 0, 2**63), whole_number("size", size, 16, TILE)
+    count = whole_number("count", count, 1, 100_000)
+    about = dict(seed=seed, version=version, size=size, count=count)
+    jobs = [(draw, index, seed, size) for index in range(count)]
+    return draw_set(folder, about, _draw_file, jobs, description, workers)
+
+
+def _draw_file(folder: str, draw: Callable, index: int, seed: int, size: int) -> list[str]:
+    """Draw and save one image; returns the sha256 of its pixels. Runs in a worker."""
+    image = draw(np.random.default_rng([seed, index]), size)
+    return [save_png(image, Path(folder) / f"{index:05d}.png")]
 
 
 def _move(unfinished: Path, folder: Path, about: dict) -> None:

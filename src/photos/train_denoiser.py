@@ -1,4 +1,4 @@
-"""Train a denoiser for photos. The shipped network took four runs, each from the weights of the one before:
+"""Train a denoiser for photos. The shipped network took five runs, each from the weights of the one before:
 
     python -m src.datasets drawn_photos                  # 2,000 drawn images, without any photo
     python -m src.photos.train_denoiser                  # blind, 264 epochs, about two hours on one core
@@ -8,6 +8,10 @@
         --crop-size 128 --batch-size 8 --epochs 20 --cooldown 13
     python -m src.photos.train_denoiser --run sharp --start vivid --blocks 2 --noise-level-normalised --vivid \\
         --sharp --crop-size 128 --batch-size 8 --epochs 21 --cooldown 14
+    python -m src.datasets reliefs                       # 2,000 further images, of another kind
+    python -m src.photos.train_denoiser --run reliefs --start sharp --blocks 2 --noise-level-normalised --vivid \\
+        --sharp --crop-size 128 --batch-size 8 --data data/drawn_photos data/reliefs --epochs 13 --cooldown 13 \\
+        --lr 0.0008 --adam-lr 0.002
 
 `--grey-fraction 1 --min-scale 0.5` makes it one for grey photos.
 
@@ -21,6 +25,7 @@ import argparse
 import sys
 from dataclasses import fields
 
+import torch
 from torch import Tensor, nn
 
 from src.checkpoint import load, run_folder
@@ -29,7 +34,7 @@ from src.datasets.device_noise import DeviceNoiseDataset
 from src.datasets.grey_and_shrink import GreyShrinkDataset
 from src.device import device
 from src.files import exit_code, number, say
-from src.images import load_images, split_images
+from src.images import ImageSet, load_images, split_images
 from src.networks import NoiseLevelNormalised, deepened
 from src.train import fit
 from src.unet import UNet
@@ -37,11 +42,13 @@ from src.unet import UNet
 RECIPE = dict(epochs=264, batch_size=16, loss="psnr")  # of the first run, where it differs from TrainConfig
 COOLDOWN = 141 / 264  # of the epochs
 LATER = "--blocks 2 --noise-level-normalised --crop-size 128 --batch-size 8"
-STAGES = (  # options of the shipped network's four runs
+STAGES = (  # options of the shipped network's five runs
     "",
     f"--run deeper --start denoiser {LATER} --epochs 9 --cooldown 0",
     f"--run vivid --start deeper {LATER} --vivid --epochs 20 --cooldown 13",
     f"--run sharp --start vivid {LATER} --vivid --sharp --epochs 21 --cooldown 14",
+    f"--run reliefs --start sharp {LATER} --vivid --sharp --data data/drawn_photos data/reliefs --epochs 13 "
+    "--cooldown 13 --lr 0.0008 --adam-lr 0.002",
 )
 
 
@@ -58,7 +65,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", default="data/drawn_photos", metavar="DIR", help="folder of images")
+    add("--data", nargs="+", default=["data/drawn_photos"], metavar="DIR", help="folder of images, or several")
     add("--size", type=int, default=256, help="side of the images in pixels")
     add("--max-train", type=int, default=100_000, help="most images to train on")
     add("--max-held-out", type=int, default=24, help="most images to evaluate on")
@@ -91,7 +98,7 @@ def train(arguments: argparse.Namespace) -> int:
     if settings["cooldown"] is None:
         settings["cooldown"] = round(COOLDOWN * arguments.epochs)
     config = TrainConfig(**settings)
-    images = load_images(arguments.data, size=arguments.size)
+    images = load_all(arguments.data, arguments.size)
     train_images, held_out = split_images(images, arguments.held_out, arguments.seed)
     train_images = train_images.sample(arguments.max_train, arguments.seed)
     held_out = held_out.sample(arguments.max_held_out, arguments.seed)
@@ -109,6 +116,17 @@ def train(arguments: argparse.Namespace) -> int:
     say(f"held-out PSNR  {psnrs[-1]:.2f} dB after {len(history)} epochs" if psnrs else "no epoch was finished")
     say(f"kept in        {run_folder(arguments.run)}")
     return 0 if len(history) == config.epochs else 130
+
+
+def load_all(folders: list[str], size: int) -> ImageSet:
+    """The images of one folder or of several; held out are some of each."""
+    sets = [load_images(folder, size=size) for folder in folders]
+    if len(sets) == 1:
+        return sets[0]
+    labels = [str(n) for n, images in enumerate(sets) for _ in range(len(images))]
+    names = [f"{n}/{name}" for n, images in enumerate(sets) for name in images.names]
+    groups = [f"{n}/{group}" for n, images in enumerate(sets) for group in images.groups]
+    return ImageSet.from_pixels(torch.cat([images.pixels for images in sets]), names, labels, groups)
 
 
 def network(channels: int, arguments: argparse.Namespace) -> tuple[nn.Module, dict[str, Tensor] | None]:
