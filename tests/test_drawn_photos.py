@@ -8,24 +8,30 @@ from skimage import data
 
 from src import load_images
 from src.datasets.drawn_photos import draw_photo, make, outdoors
+from src.datasets.reliefs import draw_relief
 
-EXPECTED = "32005873e0576612bf81f6d3eaac9b938627af9190bfeea01d2fcf48d601810b"  # of the images of VERSION 1
-
-
-def photos(count=12, size=96, seed=3):
-    return [draw_photo(np.random.default_rng([seed, i]), size) for i in range(count)]
-
-
-def test_the_same_seed_gives_these_bytes():
-    drawn = b"".join(image.tobytes() for image in photos())
-    assert hashlib.sha256(drawn).hexdigest() == EXPECTED, "raise VERSION with the images"
+EXPECTED = {  # of the images of VERSION 1
+    draw_photo: "32005873e0576612bf81f6d3eaac9b938627af9190bfeea01d2fcf48d601810b",
+    draw_relief: "9e4daa43a9d74654f7f4410dab144401402de75880baa38f07779f96eb09c423",
+}
 
 
-def test_images_differ_and_fill_their_range():
-    drawn = np.stack(photos())
+def photos(count=12, size=96, seed=3, draw=draw_photo):
+    return [draw(np.random.default_rng([seed, i]), size) for i in range(count)]
+
+
+@pytest.mark.parametrize("draw", EXPECTED)
+def test_the_same_seed_gives_these_bytes(draw):
+    drawn = b"".join(image.tobytes() for image in photos(draw=draw))
+    assert hashlib.sha256(drawn).hexdigest() == EXPECTED[draw], "raise VERSION with the images"
+
+
+@pytest.mark.parametrize("draw, contrast", [(draw_photo, 8), (draw_relief, 0)])  # a relief may be a dark wall
+def test_images_differ_and_fill_their_range(draw, contrast):
+    drawn = np.stack(photos(draw=draw))
     assert drawn.shape == (12, 96, 96, 3) and drawn.dtype == np.uint8
     assert len({image.tobytes() for image in drawn}) == 12
-    assert all(image.std() > 8 for image in drawn)
+    assert all(image.std() > contrast for image in drawn) and np.median([image.std() for image in drawn]) > 15
 
 
 def spectrum(image):
