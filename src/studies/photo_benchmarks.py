@@ -39,8 +39,8 @@ SETS = {"CBSD68": ("cbsd68", "RGB"), "Set12": ("set12", "L"), "BSD68": ("bsd68_g
 SIGMAS = (15, 25, 50)
 SCORES = SHIPPED / "scores.json"
 OURS = "ours, drawn"  # the shipped network in SCORES
-TUNED = "ours, tuned on photos"  # the same, trained further on BSD400
-DEEPER = "ours, drawn, third block"  # the same, trained further with another block a level; not shipped
+TUNED = "ours, tuned on photos"  # the same after four of its five runs, trained further on BSD400
+DEEPER = "ours, drawn, third block"  # the same after four runs, trained further with another block; not shipped
 FIRST = "ours, drawn, first run"  # the blind network that its training began with
 LABELS = {  # of the methods of SCORES in tables and figures
     "bm3d": "BM3D", "nlm": "NLM", OURS: "ours", f"{OURS}, ensemble": "ours, x8",
