@@ -12,12 +12,24 @@ The same seed gives the same bytes on every machine: see textures.py for the rul
 import math
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from src.datasets.drawn_photos import camera
 from src.datasets.drawn_set import draw_numbered
 from src.datasets.scenes import distance
-from src.datasets.textures import MATERIALS, TILE, pick, pink_noise, sharpen, smooth, turn, uniform, value_noise, wave
+from src.datasets.textures import (
+    MATERIALS,
+    TILE,
+    defocused,
+    pick,
+    pink_noise,
+    sharpen,
+    shifted,
+    smooth,
+    turn,
+    uniform,
+    value_noise,
+    wave,
+)
 from src.files import whole_number
 
 VERSION = 1  # raise it whenever a change alters a pixel
@@ -195,17 +207,13 @@ class Place:
         self.pixels = self.pixels + cover * (self.material() * np.maximum(shade, 0.05)[..., None] - self.pixels)
 
     def blur(self, radius):
-        """Defocus everything so far: two passes of Pillow's box blur, in integers."""
-        image = Image.fromarray((np.clip(self.pixels, 0, 255) + 0.5).astype(np.uint8))
-        for _ in range(2):
-            image = image.filter(ImageFilter.BoxBlur(radius))
-        self.pixels = np.asarray(image).astype(np.float32)
+        """Defocus everything so far."""
+        self.pixels = defocused(self.pixels, radius)
 
 
 def moved(d, light, length):
     """The signed distance to a shadow: that to its body, moved away from the lamp."""
-    i, j = np.arange(d.shape[0]) + round(light[0] * length), np.arange(d.shape[1]) + round(light[1] * length)
-    return d[np.clip(i, 0, d.shape[0] - 1)][:, np.clip(j, 0, d.shape[1] - 1)]
+    return shifted(d, -round(light[0] * length), -round(light[1] * length))
 
 
 def draw_relief(rng, size=256):

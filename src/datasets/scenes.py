@@ -14,7 +14,6 @@ The same seed gives the same bytes on every machine: see textures.py for the rul
 import math
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from src.datasets.textures import (
     BRICKS,
@@ -32,6 +31,7 @@ from src.datasets.textures import (
     WEAVE,
     WOOD,
     WOODS,
+    defocused,
     half,
     make_textures,
     pick,
@@ -139,11 +139,8 @@ class Painter:
         return texture[i & (TILE - 1), j & (TILE - 1)]
 
     def blur(self, radius):
-        """Defocus everything painted so far: two passes of Pillow's box blur, in integers."""
-        image = Image.fromarray((np.clip(self.pixels, 0, 255) + 0.5).astype(np.uint8))
-        for _ in range(2 if radius else 0):
-            image = image.filter(ImageFilter.BoxBlur(radius))
-        self.pixels = np.asarray(image).astype(np.float32)
+        """Defocus everything painted so far."""
+        self.pixels = defocused(self.pixels, radius)
 
     def clutter(self, count, smallest, largest, low=0.0):
         """Dead leaves: `count` shapes below the height `low`, density of the radius ~ r^-3 on [smallest, largest]."""

@@ -10,6 +10,7 @@ finger_numbers.py, drawn_photos.py.
 import math
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 TILE = 512  # texture side in pixels; a power of two, so that `& (TILE - 1)` wraps around
 # Colours of common materials, sRGB, chosen by hand: 5 woods, 9 walls and stones, then cloth, plants and paints.
@@ -99,6 +100,14 @@ def window(image, top, left, step, size):
     (i, t), (j, s) = line(top), line(left)
     rows = image[i] + (image[i + 1].astype(np.float32) - image[i]) * t[:, None, None]
     return rows[:, j] + (rows[:, j + 1] - rows[:, j]) * s[:, None]
+
+
+def defocused(pixels, radius):
+    """Pixels in [0, 255] out of focus, float32 [H, W, 3]: two passes of Pillow's box blur, in integers; 0: none."""
+    image = Image.fromarray((np.clip(pixels, 0, 255) + 0.5).astype(np.uint8))
+    for _ in range(2 if radius else 0):
+        image = image.filter(ImageFilter.BoxBlur(radius))
+    return np.asarray(image).astype(np.float32)
 
 
 def half(a):
