@@ -1,6 +1,7 @@
-"""Make a data set: python -m src.datasets finger_numbers | drawn_photos | reliefs | sign_digits."""
+"""Make a data set: python -m src.datasets finger_numbers | drawn_photos | reliefs | thickets | sign_digits."""
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, about in (
         ("drawn_photos", "draw images like those that the shipped networks were trained on"),
         ("reliefs", "draw further ones for the denoiser: lit surfaces with bumps, hair and folds"),
+        ("thickets", "draw further ones for the denoiser: twigs, grass, leaves and drops"),
     ):
         drawn = commands.add_parser(name, help=about)
         drawn.add_argument("--seed", type=int, default=0, help="another seed: other images (default: 0)")
@@ -33,10 +35,8 @@ def make(arguments: argparse.Namespace) -> None:
         from src.datasets import finger_numbers
 
         say(finger_numbers.make())
-    elif arguments.name in ("drawn_photos", "reliefs"):
-        from src.datasets import drawn_photos, reliefs
-
-        module = drawn_photos if arguments.name == "drawn_photos" else reliefs
+    elif arguments.name in ("drawn_photos", "reliefs", "thickets"):
+        module = importlib.import_module(f"src.datasets.{arguments.name}")
         say(module.make(arguments.to, arguments.seed, arguments.count))
     else:
         from src.datasets import sign_digits
