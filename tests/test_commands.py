@@ -36,6 +36,7 @@ TINY = [
     ("src.datasets finger_numbers", ""),
     ("src.datasets drawn_photos", "--seed 1 --count 1 --to {tmp}/drawn"),
     ("src.datasets reliefs", "--seed 1 --count 1 --to {tmp}/reliefs"),
+    ("src.datasets thickets", "--seed 1 --count 1 --to {tmp}/thickets"),
     ("src.datasets sign_digits", "--from {digits} --to {tmp}/digits"),
     ("src.photos denoise", "{hand} {tmp}/clean.png --sigma 0.1 --strength 0.8 --tile 64 --self-ensemble --overwrite"),
     ("src.photos denoise", "{hands} {tmp}/cleaned --noise camera --level 16/255 --passes 2"),

@@ -1,4 +1,4 @@
-"""Train a denoiser for photos. The shipped network took five runs, each from the weights of the one before:
+"""Train a denoiser for photos. The shipped network took six runs, each from the weights of the one before:
 
     python -m src.datasets drawn_photos                  # 2,000 drawn images, without any photo
     python -m src.photos.train_denoiser                  # blind, 264 epochs, about two hours on one core
@@ -12,6 +12,11 @@
     python -m src.photos.train_denoiser --run reliefs --start sharp --blocks 2 --noise-level-normalised --vivid \\
         --sharp --crop-size 128 --batch-size 8 --data data/drawn_photos data/reliefs --epochs 13 --cooldown 13 \\
         --lr 0.0008 --adam-lr 0.002
+    python -m src.datasets thickets                      # and of two more
+    python -m src.datasets reliefs --seed 1 --to data/reliefs_1
+    python -m src.photos.train_denoiser --run thickets --start reliefs --blocks 2 --noise-level-normalised --vivid \\
+        --sharp --crop-size 128 --batch-size 8 --data data/drawn_photos data/reliefs data/reliefs_1 data/thickets \\
+        --epochs 10 --cooldown 10 --lr 0.0008 --adam-lr 0.002
 
 `--grey-fraction 1 --min-scale 0.5` makes it one for grey photos.
 
@@ -42,13 +47,15 @@ from src.unet import UNet
 RECIPE = dict(epochs=264, batch_size=16, loss="psnr")  # of the first run, where it differs from TrainConfig
 COOLDOWN = 141 / 264  # of the epochs
 LATER = "--blocks 2 --noise-level-normalised --crop-size 128 --batch-size 8"
-STAGES = (  # options of the shipped network's five runs
+STAGES = (  # options of the shipped network's six runs
     "",
     f"--run deeper --start denoiser {LATER} --epochs 9 --cooldown 0",
     f"--run vivid --start deeper {LATER} --vivid --epochs 20 --cooldown 13",
     f"--run sharp --start vivid {LATER} --vivid --sharp --epochs 21 --cooldown 14",
     f"--run reliefs --start sharp {LATER} --vivid --sharp --data data/drawn_photos data/reliefs --epochs 13 "
     "--cooldown 13 --lr 0.0008 --adam-lr 0.002",
+    f"--run thickets --start reliefs {LATER} --vivid --sharp --data data/drawn_photos data/reliefs data/reliefs_1 "
+    "data/thickets --epochs 10 --cooldown 10 --lr 0.0008 --adam-lr 0.002",
 )
 
 
