@@ -93,7 +93,7 @@ def gaussian() -> pd.DataFrame:
     """PSNR in dB at each sigma, ours of the output rounded to 8 bits, beside published figures."""
     scores, absent = load_scores(), (float("nan"),) * len(SIGMAS)
     measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS, "ours, x8": f"{OURS}, ensemble",
-                "run 4, third block": DEEPER, "run 4, tuned on photos": TUNED,
+                "run 4, third block": DEEPER, "tuned on photos": TUNED,
                 "first run's network on photos": "ours, photos"}  # fmt: skip
     rows = {label: [psnr for name in SETS for psnr in mean_psnr(scores, name, key, "rounded")]
             for label, key in measured.items()}  # fmt: skip
