@@ -510,7 +510,7 @@ FOLDERS = [
     *(
         Row(f"{name} before it is made", nothing, lambda place, name=name: load(place, f"data/{name}"),
             FileNotFoundError, ("no folder ", f"make it with `python -m src.datasets {name}`"))
-        for name in ("finger_numbers", "sign_digits")
+        for name in ("finger_numbers", "sign_digits", "thickets")
     ),
     Row("folder below a file", files({"x.png": PNG}), lambda place: load(place, "photos/x.png/y"),
         FileNotFoundError, ("no folder ", "check the path")),
