@@ -1,4 +1,4 @@
-"""The drawn reliefs: geometry as scipy has it, and the statistics of photographs."""
+"""The drawn reliefs: geometry as scipy has it. Reliefs and thickets: the statistics of photographs, wrong sizes."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,16 @@ from test_drawn_photos import chroma, photos, spectrum
 
 from src.datasets.reliefs import Place, cells, draw_relief, moved, sample, strands
 from src.datasets.textures import TILE
+from src.datasets.thickets import draw_thicket
+
+DRAWINGS = pytest.mark.parametrize("draw", [draw_relief, draw_thicket])
 
 
+@DRAWINGS
 @pytest.mark.parametrize("size", [15, 513, 64.5])
-def test_a_wrong_size_is_refused(size):
+def test_a_wrong_size_is_refused(draw, size):
     with pytest.raises(ValueError, match="size must be"):
-        draw_relief(np.random.default_rng(0), size)
+        draw(np.random.default_rng(0), size)
 
 
 def test_a_tile_is_sampled_as_scipy_does():
@@ -61,10 +65,11 @@ def test_a_shadow_lies_on_the_side_away_from_the_lamp():
     assert abs(rows.mean() - 24) < 0.6 and abs(columns.mean() - 32) < 0.6
 
 
-def test_statistics_beside_photographs():
+@DRAWINGS
+def test_statistics_beside_photographs(draw):
     """Power about as 1/f^2 (Field 1987), and the edges mostly in the brightness."""
     real = [data.astronaut()[50:], data.chelsea()[40:, 60:], data.coffee()[100:, 100:], data.rocket()[:, 200:]]
-    drawn = photos(24, draw=draw_relief)
+    drawn = photos(24, draw=draw)
     assert abs(np.mean([*map(spectrum, drawn)]) + 2) < 0.6
     assert np.median([*map(chroma, drawn)]) < 2.5 * np.median([*map(chroma, real)])
 

@@ -7,17 +7,19 @@ from pathlib import Path
 
 from src.files import ROOT, exit_code, say
 
+DRAWN = {  # modules that draw images to train a denoiser on -> what their command does
+    "drawn_photos": "draw images like those that the shipped networks were trained on",
+    "reliefs": "draw further ones for the denoiser: lit surfaces with bumps, hair and folds",
+    "thickets": "draw further ones for the denoiser: twigs, grass, leaves and drops",
+}
+
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m src.datasets", description="Make a data set.")
     commands = parser.add_subparsers(dest="name", required=True)
     commands.add_parser("finger_numbers", help="draw the 300 default images (offline)")
-    for name, about in (
-        ("drawn_photos", "draw images like those that the shipped networks were trained on"),
-        ("reliefs", "draw further ones for the denoiser: lit surfaces with bumps, hair and folds"),
-        ("thickets", "draw further ones for the denoiser: twigs, grass, leaves and drops"),
-    ):
+    for name, about in DRAWN.items():
         drawn = commands.add_parser(name, help=about)
         drawn.add_argument("--seed", type=int, default=0, help="another seed: other images (default: 0)")
         drawn.add_argument("--count", type=int, default=2000, help="number of images (default: 2,000)")
@@ -35,7 +37,7 @@ def make(arguments: argparse.Namespace) -> None:
         from src.datasets import finger_numbers
 
         say(finger_numbers.make())
-    elif arguments.name in ("drawn_photos", "reliefs", "thickets"):
+    elif arguments.name in DRAWN:
         module = importlib.import_module(f"src.datasets.{arguments.name}")
         say(module.make(arguments.to, arguments.seed, arguments.count))
     else:

@@ -210,6 +210,13 @@ class Place:
         """Defocus everything so far."""
         self.pixels = defocused(self.pixels, radius)
 
+    def photo(self, most):
+        """The image uint8 [size, size, 3], brighter towards the lamp, sharpened; most: highest gain of the light."""
+        rng, (c, s) = self.rng, self.light
+        fall, gain = uniform(rng, 0, 0.7) / self.size, uniform(rng, 0.7, most)
+        light = gain * (1 + fall * ((self.y - self.size / 2) * c + (self.x - self.size / 2) * s))
+        return camera(rng, np.clip(sharpen(self.pixels, uniform(rng, 0, 0.5)) * light[..., None], 0, 255))
+
 
 def moved(d, light, length):
     """The signed distance to a shadow: that to its body, moved away from the lamp."""
@@ -226,10 +233,7 @@ def draw_relief(rng, size=256):
         place.body()
         if rng.random() < 0.2:
             place.blur(uniform(rng, 0, 1) * uniform(rng, 0.5, 5))
-    (c, s), fall, gain = place.light, uniform(rng, 0, 0.7) / size, uniform(rng, 0.7, 1.5)
-    light = gain * (1 + fall * ((place.y - size / 2) * c + (place.x - size / 2) * s))
-    image = sharpen(place.pixels, uniform(rng, 0, 0.5)) * light[..., None]
-    return camera(rng, np.clip(image, 0, 255))
+    return place.photo(1.5)
 
 
 def make(folder="data/reliefs", seed=0, count=2000, size=256, workers=None):

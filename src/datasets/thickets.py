@@ -2,8 +2,8 @@
 
     python -m src.datasets thickets       # writes data/thickets/00000.png ..., 2,000 images
 
-reliefs has surfaces and round bodies, drawn_photos flat shapes. Neither has what grows: hundreds of thin, sharp
-things that overlap, each with a light of its own, some dark before the sky and some bright before the dark.
+reliefs has surfaces and round bodies, drawn_photos flat shapes. Neither has plants: hundreds of thin, sharp
+things that overlap, each lit on its own. Some are dark against a bright sky, others bright against a dark one.
 The same seed gives the same bytes on every machine: see textures.py for the rules that ensure it.
 """
 
@@ -12,10 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from src.datasets.drawn_photos import camera
 from src.datasets.drawn_set import draw_numbered
 from src.datasets.reliefs import Place
-from src.datasets.textures import TILE, pick, sharpen, smooth, turn, uniform
+from src.datasets.textures import TILE, pick, smooth, turn, uniform
 from src.files import whole_number
 
 VERSION = 1  # raise it whenever a change alters a pixel
@@ -28,7 +27,14 @@ def around(rng, spread):
 
 
 class Thicket(Place):
-    """A Place, see reliefs.py, in which things grow in layers: the colours and the edge of a layer are alike."""
+    """A Place, see reliefs.py, with layers of plants or drops. A layer has one style, which `layer` draws.
+
+    edge    width of the outlines in pixels; gloss: contrast of the light across a thing; rib: brightness of ribs
+    tones   two colours, between which those of the things lie
+    angle   main direction in degrees; scale: of all sizes, 1 for an image of 256 pixels
+    """
+
+    edge, gloss, rib, tones, angle, scale = 1.0, 0.0, 0.0, (), 0.0, 1.0
 
     def layer(self, kind):
         """Draw one layer of a kind over the image."""
@@ -161,7 +167,7 @@ def draw_thicket(rng, size=256):
     """One image, uint8 [size, size, 3]. Args: rng, np.random.Generator; size, side in pixels, 16 to 512."""
     size = whole_number("size", size, 16, TILE)
     place = Thicket(rng, size)
-    if rng.random() < 0.4:  # the sky, or the dark
+    if rng.random() < 0.4:  # a plain background, dark or bright
         ramp = smooth(0.5 + place.noise(place.soft) * uniform(rng, 0, 0.5))[..., None]
         sky = np.float32(pick(rng, (5, 25, 150, 190))) + 0.15 * place.colour()
         place.pixels = sky + ramp * (place.colour() * 0.2)
@@ -173,9 +179,7 @@ def draw_thicket(rng, size=256):
         place.layer(pick(rng, KINDS))
         if n and rng.random() < 0.3:
             place.blur(uniform(rng, 0.3, 4))
-    (c, s), fall = place.light, uniform(rng, 0, 0.7) / size
-    light = uniform(rng, 0.7, 1.4) * (1 + fall * ((place.y - size / 2) * c + (place.x - size / 2) * s))
-    return camera(rng, np.clip(sharpen(place.pixels, uniform(rng, 0, 0.5)) * light[..., None], 0, 255))
+    return place.photo(1.4)
 
 
 def make(folder="data/thickets", seed=0, count=2000, size=256, workers=None):

@@ -12,7 +12,7 @@
     python -m src.photos.train_denoiser --run reliefs --start sharp --blocks 2 --noise-level-normalised --vivid \\
         --sharp --crop-size 128 --batch-size 8 --data data/drawn_photos data/reliefs --epochs 13 --cooldown 13 \\
         --lr 0.0008 --adam-lr 0.002
-    python -m src.datasets thickets                      # and of two more
+    python -m src.datasets thickets                      # 2,000 images of a third kind
     python -m src.datasets reliefs --seed 1 --to data/reliefs_1
     python -m src.photos.train_denoiser --run thickets --start reliefs --blocks 2 --noise-level-normalised --vivid \\
         --sharp --crop-size 128 --batch-size 8 --data data/drawn_photos data/reliefs data/reliefs_1 data/thickets \\
