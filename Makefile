@@ -36,7 +36,7 @@ tables: $(VENV)/installed  ## write the tables of README.md and PROGRESS.md from
 
 lint: $(VENV)/installed  ## check src, tests and notebooks with ruff
 	@$(BIN)/python -m ruff check src tests notebooks
-	@$(BIN)/python -m ruff format --check src tests notebooks
+	@$(BIN)/python -m ruff format --check src tests
 
 # looked at again when the drawing code changes: a set drawn by an older version is named, not used
 $(DRAWN): $(wildcard src/datasets/*.py) | $(VENV)/installed

@@ -51,7 +51,7 @@ TINY = [
     ("src.photos.benchmark", "{pairs} --limit 1 --methods noisy --clean {photos}/cbsd68 --out {tmp}/scores.json"),
     ("src.photos.train_denoiser", f"{TRAIN} --max-train 8 --max-held-out 2 --held-out 0.2 --grey-fraction 1 "
      "--min-scale 0.9 --blocks 2 --noise-level-normalised --vivid --sharp --start {trained} --cooldown 1 "
-     "--lr 0.0008 --adam-lr 0.002 --device-data"),
+     "--lr 0.0008 --adam-lr 0.002 --teacher {trained} --device-data"),
     ("src.photos.train_camera", "--data {data} --size 32 --crop-size 16 --max-train 8 --batch-size 4 --epochs 1 "
      "--cooldown 1 --teacher {trained} --run {tmp}/run --publish {tmp}/published"),
     ("src.photos.train_finder", "--start {finder} --size 96 --hard 2 --behind {data} --parts {tmp}/parts "

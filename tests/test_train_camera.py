@@ -15,7 +15,7 @@ from src.images import ImageSet, load_images
 from src.networks.level_unet import LevelUNet
 from src.noise import GaussianNoiseDataset
 from src.photos import train_camera
-from src.photos.train_camera import CameraTargets, flip_and_turn, levels
+from src.photos.train_camera import CameraTargets, levels
 from src.train import fit
 from src.unet import UNet
 
@@ -25,17 +25,6 @@ def pairs():
     rng = np.random.default_rng(0)
     pixels = np.repeat(np.repeat(rng.integers(0, 256, (8, 3, 20, 20)), 8, 2), 8, 3).astype(np.uint8)
     return CameraNoiseDataset(ImageSet.from_pixels(torch.from_numpy(pixels), [str(i) for i in range(8)]), crop_size=32)
-
-
-@pytest.mark.parametrize("turn", range(8))
-def test_flips_and_turns_are_undone(turn):
-    image = torch.rand(3, 5, 5)
-    assert torch.equal(flip_and_turn(flip_and_turn(image, turn), turn, back=True), image)
-
-
-def test_the_eight_turns_differ():
-    image = torch.arange(9).reshape(1, 3, 3)
-    assert len({tuple(flip_and_turn(image, turn).flatten().tolist()) for turn in range(8)}) == 8
 
 
 def test_a_level_is_one_to_eight_times_the_true_standard_deviation_or_unknown():

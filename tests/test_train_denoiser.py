@@ -34,7 +34,8 @@ def test_the_recipe_of_the_shipped_network_and_one_that_starts_from_it(photos, t
     assert config["loss"] == "psnr" and config["cooldown"] == 1
     assert type(load(first)) is UNet
 
-    options = ["--grey-fraction", "1", "--min-scale", "0.75", "--blocks", "2", "--noise-level-normalised", "--vivid"]
+    options = ["--grey-fraction", "1", "--min-scale", "0.75", "--blocks", "2", "--noise-level-normalised", "--vivid",
+               "--teacher", first]  # fmt: skip
     assert main(["--data", photos, "--run", grey, "--start", first, *options, *TINY]) == 0
     model = load(grey)
     assert isinstance(model, NoiseLevelNormalised) and model.unet.config["blocks"] == 2
@@ -83,12 +84,13 @@ def tiny_run(photos, tmp_path):
     return str(tmp_path / "first")
 
 
-def test_the_six_runs_start_from_one_another():
-    first, deeper, vivid, sharp, reliefs, thickets = (parsed(options.split()) for options in STAGES)
+def test_the_seven_runs_start_from_one_another():
+    first, deeper, vivid, sharp, reliefs, thickets, last = (parsed(options.split()) for options in STAGES)
     assert first.start is None and deeper.start == first.run and vivid.start == deeper.run
     assert sharp.start == vivid.run and sharp.sharp and sharp.vivid and not vivid.sharp
     assert reliefs.start == sharp.run and reliefs.data == [*first.data, "data/reliefs"] and reliefs.sharp
     assert thickets.start == reliefs.run and set(reliefs.data) < set(thickets.data) and thickets.sharp
+    assert last.start == last.teacher == thickets.run and last.sharp and not set(last.data) & set(thickets.data)
     assert not deeper.vivid and vivid.vivid and deeper.blocks == vivid.blocks == 2
 
 

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from src import checkpoint
 from src.config import TrainConfig
 from src.datasets.camera_noise import CameraNoiseDataset, blurred, luma_of
-from src.device import autocast, device, to_device
+from src.datasets.distillation import turned_outputs
+from src.device import device
 from src.files import exit_code, say
 from src.files.fingerprint import weights_sha256
 from src.images import load_images, split_images
@@ -95,15 +96,10 @@ class CameraTargets:
         half = F.interpolate(half, size=noisy.shape[2:], mode="bicubic")
         return luma_of(full) + half - luma_of(half)
 
-    @torch.no_grad()
     def denoised(self, noisy: Tensor, added, rngs: list[np.random.Generator], turns: list[int]) -> Tensor:
         normal = [torch.from_numpy(rng.standard_normal(noisy.shape[1:], np.float32)) for rng in rngs]
-        noisier = [image + level * n for image, level, n in zip(noisy, added, normal)]
-        where = next(self.teacher.parameters()).device
-        turned = torch.stack([flip_and_turn(image, turn) for image, turn in zip(noisier, turns)])
-        with autocast(where):
-            answers = self.teacher(to_device(turned, where)).float().cpu()
-        return torch.stack([flip_and_turn(image, turn, back=True) for image, turn in zip(answers, turns)])
+        noisier = torch.stack([image + level * n for image, level, n in zip(noisy, added, normal)])
+        return turned_outputs(self.teacher, noisier, turns)
 
 
 def levels(rng: np.random.Generator, sigma: float) -> tuple[float, float]:
@@ -132,14 +128,6 @@ def mixed(answers: Tensor, clean: Tensor, added: tuple[float, ...]) -> Tensor:
     detail = luma - blurred(luma, 2.0)
     target = answers + CLEAN_DETAIL * detail + CLEAN_REST * (error - detail)
     return torch.where(torch.tensor(added).reshape(-1, 1, 1, 1) == 0, clean, target)
-
-
-def flip_and_turn(image: Tensor, turn: int, back: bool = False) -> Tensor:
-    """One of the eight flips and quarter turns of a square [C, H, H], by its number 0 to 7; back: undone."""
-    if back:
-        return torch.rot90(image.flip(2) if turn >= 4 else image, -(turn % 4), (1, 2))
-    image = torch.rot90(image, turn % 4, (1, 2))
-    return image.flip(2) if turn >= 4 else image
 
 
 def main(argv: list[str] | None = None) -> int:

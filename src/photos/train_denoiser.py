@@ -1,4 +1,4 @@
-"""Train a denoiser for photos. The shipped network took six runs, each from the weights of the one before:
+"""Train a denoiser for photos. The shipped network took seven runs, each from the weights of the one before:
 
     python -m src.datasets drawn_photos                  # 2,000 drawn images, without any photo
     python -m src.photos.train_denoiser                  # blind, 264 epochs, about two hours on one core
@@ -17,7 +17,14 @@
     python -m src.photos.train_denoiser --run thickets --start reliefs --blocks 2 --noise-level-normalised --vivid \\
         --sharp --crop-size 128 --batch-size 8 --data data/drawn_photos data/reliefs data/reliefs_1 data/thickets \\
         --epochs 10 --cooldown 10 --lr 0.0008 --adam-lr 0.002
+    python -m src.datasets drawn_photos --seed 2 --count 600 --to data/drawn_photos_2
+    python -m src.datasets reliefs --seed 2 --count 600 --to data/reliefs_2
+    python -m src.datasets thickets --seed 1 --count 600 --to data/thickets_1
+    python -m src.photos.train_denoiser --run symmetric --start thickets --teacher thickets --blocks 2 \\
+        --noise-level-normalised --vivid --sharp --crop-size 128 --batch-size 8 --min-scale 0.6 --grey-fraction 0.4 \\
+        --data data/drawn_photos_2 data/reliefs_2 data/thickets_1 --epochs 9 --cooldown 9 --lr 0.0006 --adam-lr 0.0015
 
+`--teacher RUN` trains towards the mean of that run's outputs over flips and turns, which is better than each of them.
 `--grey-fraction 1 --min-scale 0.5` makes it one for grey photos.
 
 `load_denoiser("checkpoints/<run>")` reads the result.
@@ -36,6 +43,7 @@ from torch import Tensor, nn
 from src.checkpoint import load, run_folder
 from src.config import TrainConfig
 from src.datasets.device_noise import DeviceNoiseDataset
+from src.datasets.distillation import DistillationDataset
 from src.datasets.grey_and_shrink import GreyShrinkDataset
 from src.device import device
 from src.files import exit_code, number, say
@@ -47,7 +55,7 @@ from src.unet import UNet
 RECIPE = dict(epochs=264, batch_size=16, loss="psnr")  # of the first run, where it differs from TrainConfig
 COOLDOWN = 141 / 264  # of the epochs
 LATER = "--blocks 2 --noise-level-normalised --crop-size 128 --batch-size 8"
-STAGES = (  # options of the shipped network's six runs
+STAGES = (  # options of the shipped network's seven runs
     "",
     f"--run deeper --start denoiser {LATER} --epochs 9 --cooldown 0",
     f"--run vivid --start deeper {LATER} --vivid --epochs 20 --cooldown 13",
@@ -56,6 +64,8 @@ STAGES = (  # options of the shipped network's six runs
     "--cooldown 13 --lr 0.0008 --adam-lr 0.002",
     f"--run thickets --start reliefs {LATER} --vivid --sharp --data data/drawn_photos data/reliefs data/reliefs_1 "
     "data/thickets --epochs 10 --cooldown 10 --lr 0.0008 --adam-lr 0.002",
+    f"--run symmetric --start thickets --teacher thickets {LATER} --vivid --sharp --min-scale 0.6 --grey-fraction 0.4 "
+    "--data data/drawn_photos_2 data/reliefs_2 data/thickets_1 --epochs 9 --cooldown 9 --lr 0.0006 --adam-lr 0.0015",
 )
 
 
@@ -89,6 +99,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add("--blocks", type=int, default=1, help="residual blocks a level")
     add("--noise-level-normalised", action="store_true", help="scale the input by 1/sigma, estimated or given")
     add("--start", metavar="RUN", help="start from the weights of this run, which may have fewer blocks")
+    add("--teacher", metavar="RUN", help="train towards this run's mean output over flips and turns, not clean images")
     add("--run", default="denoiser", help="folder below checkpoints/")
     for field in fields(TrainConfig):
         option, default = f"--{field.name.replace('_', '-')}", RECIPE.get(field.name, field.default)
@@ -116,6 +127,8 @@ def train(arguments: argparse.Namespace) -> int:
         grey_fraction=arguments.grey_fraction, min_scale=arguments.min_scale,
         vivid=arguments.vivid, sharp=arguments.sharp,
     )  # fmt: skip
+    if arguments.teacher:
+        train_set = DistillationDataset(train_set, load(arguments.teacher))
     test_set = GreyShrinkDataset(held_out, sigma, arguments.seed + 1, fixed=True, grey_fraction=arguments.grey_fraction)
     model, start = network(images.shape[1], arguments)
     history = fit(model, train_set, test_set, config, run=arguments.run, start=start)
