@@ -74,6 +74,7 @@ def test_a_run_is_published_and_measured(test_sets, tmp_path):
     record = read_record(target)
     commands = record["command"].split(" && ")
     assert commands[0] == "python -m src.photos.train_denoiser" and "--start deeper" in commands[2]
+    assert commands[-1] == "python -m src.studies.photo_benchmarks --publish symmetric --average thickets"
     assert len(record["sha256"]) == 64
     command = [str(test_sets), "--weights", f"mine={target}", "--methods", "mine", "mine, ensemble", "--sets", "CBSD68",
                "--out", str(tmp_path / "scores.json")]  # fmt: skip
@@ -87,7 +88,7 @@ def test_tables_of_the_published_scores():
     scores = photo_benchmarks.load_scores()
     table = photo_benchmarks.field_table(scores, "CBSD68")
     means = [round(value, 2) for value in photo_benchmarks.mean_psnr(scores, "CBSD68", photo_benchmarks.OURS)]
-    assert table.loc["ours"].tolist() == ["measured", *means] and len(table) == 14
+    assert table.loc["ours"].tolist() == ["measured", *means] and len(table) == 15
     assert table["sigma 15"].is_monotonic_increasing and table.loc["SwinIR", "source"] == "published"
     found = photo_benchmarks.paired_differences(scores, "CBSD68", (("ours, photos", photo_benchmarks.FIRST),))
     assert found.iloc[0].tolist() == ["+0.21 ± 0.09", "+0.21 ± 0.08", "+0.18 ± 0.08"]
@@ -95,7 +96,7 @@ def test_tables_of_the_published_scores():
     assert list(gains.values()) == sorted(gains.values())
     assert gains["DnCNN (published)"] == pytest.approx(31.24 - 27.77, abs=0.006)
     worst = photo_benchmarks.worst_images(scores, "Set12", "ours, drawn", "bm3d", count=1)
-    assert worst.iloc[0].tolist() == ["Set12", "09.png", "BM3D", -1.25, 29.41]
+    assert worst.iloc[0].tolist() == ["Set12", "09.png", "BM3D", -1.26, 29.4]
     assert read_record(SHIPPED)["sha256"] == scores["CBSD68"]["25"]["ours, drawn"]["weights"]
 
 

@@ -23,6 +23,7 @@
     python -m src.photos.train_denoiser --run symmetric --start thickets --teacher thickets --blocks 2 \\
         --noise-level-normalised --vivid --sharp --crop-size 128 --batch-size 8 --min-scale 0.6 --grey-fraction 0.4 \\
         --data data/drawn_photos_2 data/reliefs_2 data/thickets_1 --epochs 9 --cooldown 9 --lr 0.0006 --adam-lr 0.0015
+    python -m src.studies.photo_benchmarks --publish symmetric --average thickets     # the mean of the last two
 
 `--teacher RUN` trains towards the mean of that run's outputs over flips and turns, which is better than each of them.
 `--grey-fraction 1 --min-scale 0.5` makes it one for grey photos.

@@ -3,6 +3,7 @@
     python -m src.studies.photo_benchmarks ../shared/data                     noisy, NLM, BM3D and the shipped network
     python -m src.studies.photo_benchmarks ../shared/data --weights mine=checkpoints/mine --methods mine
     python -m src.studies.photo_benchmarks --publish denoiser                 a run becomes the shipped network
+    python -m src.studies.photo_benchmarks --publish symmetric --average thickets    the mean of two does
 
 The photos are not part of the project (data/README.md). Their figures are, in SCORES, and what is there is not measured
 again. Protocol: unclipped noise with a seed for each image, output clamped to [0, 1], PSNR of each image, then the
@@ -13,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -39,12 +40,14 @@ SETS = {"CBSD68": ("cbsd68", "RGB"), "Set12": ("set12", "L"), "BSD68": ("bsd68_g
 SIGMAS = (15, 25, 50)
 SCORES = SHIPPED / "scores.json"
 OURS = "ours, drawn"  # the shipped network in SCORES
-TUNED = "ours, tuned on photos"  # the same, trained further on BSD400
+SIXTH = "ours, drawn, sixth run"  # the shipped one is its mean with the seventh
+TUNED = "ours, tuned on photos"  # the network of the sixth run, trained further on BSD400
 DEEPER = "ours, drawn, third block"  # the same after four runs, trained further with another block; not shipped
 FIRST = "ours, drawn, first run"  # the blind network that its training began with
 LABELS = {  # of the methods of SCORES in tables and figures
-    "bm3d": "BM3D", "nlm": "NLM", OURS: "ours", f"{OURS}, ensemble": "ours, x8",
-    FIRST: "ours, first run", "ours, photos": "ours, first run's network on photos",
+    "bm3d": "BM3D", "nlm": "NLM", OURS: "ours", f"{OURS}, ensemble": "ours, x8", FIRST: "ours, first run",
+    SIXTH: "run 6", f"{SIXTH}, ensemble": "run 6, x8", TUNED: "run 6, tuned on photos",
+    "ours, photos": "ours, first run's network on photos",
     "ours, photos, grey, conditioned": "ours, trained on grey photos",
 }  # fmt: skip
 # PSNR in dB at sigma 15, 25, 50: SwinIR's tables 5 and 6 (Liang and others 2021). "FFDNet on VibrantLeaves" (2025) is
@@ -114,10 +117,10 @@ def load_scores(path: Path = SCORES) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def mean_psnr(scores: dict, name: str, method: str, figure: str = "psnr") -> list[float]:
-    """In dB, at each of SIGMAS; NaN where it was not measured."""
+def mean_psnr(scores: dict, name: str, method: str) -> list[float]:
+    """In dB, of the output rounded to 8 bits, at each of SIGMAS; NaN where it was not measured."""
     found = [scores[name][str(sigma)].get(method) for sigma in SIGMAS]
-    return [float(np.mean(x[figure])) if x else float("nan") for x in found]
+    return [float(np.mean(x["rounded"])) if x else float("nan") for x in found]
 
 
 def field_table(scores: dict, name: str, methods: tuple[str, ...] | None = None) -> pd.DataFrame:
@@ -171,6 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, nargs="?", help="holds cbsd68, set12 and bsd68_gray")
     parser.add_argument("--publish", metavar="RUN", help="first copy this run's weights to --to")
+    parser.add_argument("--average", nargs="+", default=[], metavar="RUN", help="publish its mean with these runs")
     parser.add_argument("--to", type=Path, default=SHIPPED)
     parser.add_argument("--weights", action="append", default=[], metavar="NAME=DIR", help="another network")
     parser.add_argument("--methods", nargs="+", help="these alone")
@@ -182,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     if arguments.publish:
-        publish_denoiser(arguments.publish, arguments.to)
+        publish_denoiser(arguments.publish, arguments.to, arguments.average)
     if arguments.folder is None:
         return
     networks = {OURS: SHIPPED} | dict(text.split("=", 1) for text in arguments.weights)
@@ -221,9 +225,15 @@ def measure_method(method: str, tool: Method, sha256: str | None, arguments: arg
         say(f"{name} {sigma} {method} {np.mean(found[method]['psnr']):.3f}")
 
 
-def publish_denoiser(run: str, target: Path) -> None:
-    """Copy a run of `src.photos.train_denoiser`, with the commands that train the shipped one again."""
-    publish(run, target, " && ".join(f"python -m src.photos.train_denoiser {options}".strip() for options in STAGES))
+def publish_denoiser(run: str, target: Path, average: Sequence[str] = ()) -> None:
+    """Copy a run of `src.photos.train_denoiser`, or its mean with others, with the commands that make the shipped one.
+
+    The mean of the weights before and after fine-tuning is better on other images than those of the fine-tuning
+    (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+    """
+    commands = [f"python -m src.photos.train_denoiser {options}".strip() for options in STAGES]
+    commands.append("python -m src.studies.photo_benchmarks --publish symmetric --average thickets")
+    publish(run, target, " && ".join(commands), average=average)
 
 
 if __name__ == "__main__":

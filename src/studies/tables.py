@@ -17,7 +17,18 @@ from statistics import mean
 import pandas as pd
 
 from src.files import ROOT, exit_code, say, write_text
-from src.studies.photo_benchmarks import DEEPER, FIRST, OURS, PUBLISHED, SETS, SIGMAS, TUNED, load_scores, mean_psnr
+from src.studies.photo_benchmarks import (
+    DEEPER,
+    FIRST,
+    OURS,
+    PUBLISHED,
+    SETS,
+    SIGMAS,
+    SIXTH,
+    TUNED,
+    load_scores,
+    mean_psnr,
+)
 from src.studies.photo_noise import POLYU, POLYU_PUBLISHED
 from src.studies.records import Run, published_runs
 from src.studies.results import Results, spread, stated
@@ -90,12 +101,12 @@ def epochs() -> pd.DataFrame:
 
 
 def gaussian() -> pd.DataFrame:
-    """PSNR in dB at each sigma, ours of the output rounded to 8 bits, beside published figures."""
+    """PSNR in dB at each sigma, ours beside published figures."""
     scores, absent = load_scores(), (float("nan"),) * len(SIGMAS)
-    measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS, "ours, x8": f"{OURS}, ensemble",
-                "run 4, third block": DEEPER, "tuned on photos": TUNED,
+    measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS, "run 6": SIXTH,
+                "run 6, x8": f"{SIXTH}, ensemble", "run 6, tuned on photos": TUNED, "run 4, third block": DEEPER,
                 "first run's network on photos": "ours, photos"}  # fmt: skip
-    rows = {label: [psnr for name in SETS for psnr in mean_psnr(scores, name, key, "rounded")]
+    rows = {label: [psnr for name in SETS for psnr in mean_psnr(scores, name, key)]
             for label, key in measured.items()}  # fmt: skip
     rows |= {f"{method} (published)": [psnr for name in SETS for psnr in PUBLISHED[name].get(method, absent)]
              for method in ("DnCNN", "FFDNet", "DRUNet")}  # fmt: skip
