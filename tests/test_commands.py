@@ -106,7 +106,8 @@ def texts():
     for path in sorted((ROOT / "checkpoints/published").rglob("*.json*")):
         for line in path.read_text(encoding="utf-8").split("\n"):
             for text in re.findall(r'"((?:python|make|torchrun|unet-)[^"]*)', line):
-                yield str(path.relative_to(ROOT)), json.loads(f'"{text}"')
+                for command in json.loads(f'"{text}"').split(" && "):
+                    yield str(path.relative_to(ROOT)), command
 
 
 def split(command: str) -> list[str]:
