@@ -37,6 +37,7 @@ TINY = [
     ("src.datasets drawn_photos", "--seed 1 --count 1 --to {tmp}/drawn"),
     ("src.datasets reliefs", "--seed 1 --count 1 --to {tmp}/reliefs"),
     ("src.datasets thickets", "--seed 1 --count 1 --to {tmp}/thickets"),
+    ("src.datasets fabrics", "--seed 1 --count 1 --to {tmp}/fabrics"),
     ("src.datasets sign_digits", "--from {digits} --to {tmp}/digits"),
     ("src.photos denoise", "{hand} {tmp}/clean.png --sigma 0.1 --strength 0.8 --tile 64 --self-ensemble --overwrite"),
     ("src.photos denoise", "{hands} {tmp}/cleaned --noise camera --level 16/255 --passes 2"),
@@ -51,7 +52,7 @@ TINY = [
     ("src.photos.benchmark", "{pairs} --limit 1 --methods noisy --clean {photos}/cbsd68 --out {tmp}/scores.json"),
     ("src.photos.train_denoiser", f"{TRAIN} --max-train 8 --max-held-out 2 --held-out 0.2 --grey-fraction 1 "
      "--min-scale 0.9 --blocks 2 --noise-level-normalised --vivid --sharp --start {trained} --cooldown 1 "
-     "--lr 0.0008 --adam-lr 0.002 --teacher {trained} --device-data"),
+     "--lr 0.0008 --adam-lr 0.002 --teacher {trained} --members 1 --clean-weight 0.5 --device-data"),
     ("src.photos.train_camera", "--data {data} --size 32 --crop-size 16 --max-train 8 --batch-size 4 --epochs 1 "
      "--cooldown 1 --teacher {trained} --run {tmp}/run --publish {tmp}/published"),
     ("src.photos.train_finder", "--start {finder} --size 96 --hard 2 --behind {data} --parts {tmp}/parts "

@@ -1,6 +1,7 @@
 """distillation.py: targets against the denoiser's own self-ensemble, and what a network learns from them."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -49,6 +50,12 @@ def test_eight_members_are_the_self_ensemble(pairs, teacher):
     expected = denoise(noisy, teacher, self_ensemble=True)
     torch.testing.assert_close(target.clamp(0, 1), expected, atol=0.01, rtol=0)  # bfloat16, where there is some
     assert (denoise(noisy, teacher) - expected).abs().max() > 0.02  # one output is something else
+
+
+def test_a_target_between_the_mean_and_the_clean_image(pairs, teacher):
+    mean, clean = DistillationDataset(pairs, teacher).batch([2, 5])[1], pairs.batch([2, 5])[1]
+    target = DistillationDataset(pairs, teacher, clean_weight=0.25).batch([2, 5])[1]
+    torch.testing.assert_close(target, 0.75 * mean + 0.25 * clean, atol=0.005, rtol=0)
 
 
 def test_a_teacher_that_no_turn_changes_gives_its_output_for_any_members(pairs):
@@ -105,3 +112,6 @@ def test_what_cannot_be_turned_or_averaged_is_refused(teacher):
     for members in (0, 9, 1.5):
         with pytest.raises(ValueError, match="members must be a whole number from 1 to 8"):
             DistillationDataset(GaussianNoiseDataset(torch.rand(2, 3, 16, 16)), teacher, members)
+    for weight in (-0.1, 1, math.nan):
+        with pytest.raises(ValueError, match=r"clean_weight must be from 0 to below 1, got .*; 1 needs no teacher"):
+            DistillationDataset(GaussianNoiseDataset(torch.rand(2, 3, 16, 16)), teacher, clean_weight=weight)

@@ -8,12 +8,14 @@ from skimage import data
 
 from src import load_images
 from src.datasets.drawn_photos import draw_photo, make, outdoors
+from src.datasets.fabrics import draw_fabric
 from src.datasets.reliefs import draw_relief
 from src.datasets.thickets import draw_thicket
 
 EXPECTED = {  # of the images of VERSION 1
     draw_photo: "32005873e0576612bf81f6d3eaac9b938627af9190bfeea01d2fcf48d601810b",
     draw_relief: "9e4daa43a9d74654f7f4410dab144401402de75880baa38f07779f96eb09c423",
+    draw_fabric: "eb6e89b8536d52208cfcbfe35781510e91cff75822446e41f6080124c951c3d8",
     draw_thicket: "7a135686853ac9a7ecc0375ac0e696cea6aea77ecb648a3560de0229402cfef2",
 }
 
@@ -28,7 +30,9 @@ def test_the_same_seed_gives_these_bytes(draw):
     assert hashlib.sha256(drawn).hexdigest() == EXPECTED[draw], "raise VERSION with the images"
 
 
-@pytest.mark.parametrize("draw, contrast", [(draw_photo, 8), (draw_relief, 0), (draw_thicket, 0)])  # walls may be dark
+@pytest.mark.parametrize(
+    "draw, contrast", [(draw_photo, 8), (draw_relief, 0), (draw_thicket, 0), (draw_fabric, 0)]
+)  # walls may be dark
 def test_images_differ_and_fill_their_range(draw, contrast):
     drawn = np.stack(photos(draw=draw))
     assert drawn.shape == (12, 96, 96, 3) and drawn.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""The drawn reliefs: geometry as scipy has it. Reliefs and thickets: the statistics of photographs, wrong sizes."""
+"""The drawn reliefs: geometry as scipy has it; thickets as well: the statistics of photographs."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,13 @@ from scipy.spatial import cKDTree
 from skimage import data
 from test_drawn_photos import chroma, photos, spectrum
 
+from src.datasets.fabrics import draw_fabric
 from src.datasets.reliefs import Place, cells, draw_relief, moved, sample, strands
 from src.datasets.textures import TILE
 from src.datasets.thickets import draw_thicket
 
-DRAWINGS = pytest.mark.parametrize("draw", [draw_relief, draw_thicket])
 
-
-@DRAWINGS
+@pytest.mark.parametrize("draw", [draw_relief, draw_thicket, draw_fabric])
 @pytest.mark.parametrize("size", [15, 513, 64.5])
 def test_a_wrong_size_is_refused(draw, size):
     with pytest.raises(ValueError, match="size must be"):
@@ -65,7 +64,7 @@ def test_a_shadow_lies_on_the_side_away_from_the_lamp():
     assert abs(rows.mean() - 24) < 0.6 and abs(columns.mean() - 32) < 0.6
 
 
-@DRAWINGS
+@pytest.mark.parametrize("draw", [draw_relief, draw_thicket])  # stripes of fabrics have no power law
 def test_statistics_beside_photographs(draw):
     """Power about as 1/f^2 (Field 1987), and the edges mostly in the brightness."""
     real = [data.astronaut()[50:], data.chelsea()[40:, 60:], data.coffee()[100:, 100:], data.rocket()[:, 200:]]

@@ -1,4 +1,4 @@
-"""Make a data set: python -m src.datasets finger_numbers | drawn_photos | reliefs | thickets | sign_digits."""
+"""Make a data set: python -m src.datasets finger_numbers, say; `python -m src.datasets --help` has the others."""
 
 import argparse
 import importlib
@@ -11,6 +11,7 @@ DRAWN = {  # modules that draw images to train a denoiser on -> what their comma
     "drawn_photos": "draw images like those that the shipped networks were trained on",
     "reliefs": "draw further ones for the denoiser: lit surfaces with bumps, hair and folds",
     "thickets": "draw further ones for the denoiser: twigs, grass, leaves and drops",
+    "fabrics": "draw further ones for the denoiser: stripes, checks and weaves in folds",
 }
 
 

@@ -1,4 +1,4 @@
-"""Pairs whose target is not the clean image but the mean of a trained network's outputs over flips and turns."""
+"""Pairs whose target is the mean of a trained network's outputs over flips and turns, or between it and clean."""
 
 import numpy as np
 import torch
@@ -20,30 +20,37 @@ class DistillationDataset:
     pairs    a GaussianNoiseDataset of square images or crops, which gives noisy
     teacher  a denoiser; it stays as it is
     members  number of symmetries in the mean, 1 to 8, drawn anew for each pair and epoch
+    clean_weight  fraction of the clean image in the target, 0 to below 1; the rest is the teacher's. It teaches what
+             the teacher does not know, with that fraction of the noise in the gradient
 
     The draws depend on (seed, epoch, index) alone, as the pairs do. Raises ValueError for wrong arguments.
     """
 
-    def __init__(self, pairs: GaussianNoiseDataset, teacher: nn.Module, members: int = 2):
+    def __init__(self, pairs: GaussianNoiseDataset, teacher: nn.Module, members: int = 2, clean_weight: float = 0.0):
         _, height, width = self.shape = pairs.shape
         if height != width:
             raise ValueError(f"pairs must be square to be turned, got {height}x{width} pixels; give them a crop_size")
         self.pairs, self.teacher, self.set_epoch = pairs, teacher.eval(), pairs.set_epoch
         self.members = whole_number("members", members, 1, 8)
+        if not 0 <= clean_weight < 1:
+            raise ValueError(f"clean_weight must be from 0 to below 1, got {clean_weight}; 1 needs no teacher")
+        self.clean_weight = clean_weight
 
     @property
     def config(self) -> dict:
         """What decides the pairs besides the epoch: part of a run's fingerprint."""
-        return self.pairs.config | dict(teacher=weights_sha256(self.teacher.state_dict()), members=self.members)
+        teacher = weights_sha256(self.teacher.state_dict())
+        return self.pairs.config | dict(teacher=teacher, members=self.members, clean_weight=self.clean_weight)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        noisy, _ = self.pairs.batch(indices)
+        noisy, clean = self.pairs.batch(indices)
         turns = [turn for index in indices for turn in self.turns(range(len(self))[index])]
         outputs = turned_outputs(self.teacher, noisy.repeat_interleave(self.members, dim=0), turns)
-        return noisy, outputs.unflatten(0, (len(indices), self.members)).mean(dim=1)
+        mean = outputs.unflatten(0, (len(indices), self.members)).mean(dim=1)
+        return noisy, torch.lerp(mean, clean, self.clean_weight)
 
     def turns(self, index: int) -> list[int]:
         """The symmetries of pair `index` in this epoch: different numbers from 0 to 7."""

@@ -144,11 +144,15 @@ class Place:
         self.light = turn(uniform(rng, 0, 360))  # (y, x) towards the lamp
         self.soft = [pink_noise(rng, 16, 128, falloff=uniform(rng, 0.5, 0.8)) for _ in range(2)]
         self.rough = [pink_noise(rng, 1, 2 ** int(rng.integers(3, 8)), falloff=uniform(rng, 0.45, 1)) for _ in range(2)]
-        self.surfaces = [make_surface(rng, pick(rng, self.rough)) for _ in range(int(rng.integers(2, 5)))]
+        self.surfaces = [self.surface() for _ in range(int(rng.integers(2, 5)))]
         self.palette = [pick(rng, MATERIALS) * uniform(rng, 0.4, 1.4) for _ in range(6)]
         at = np.arange(size, dtype=np.float32)
         self.y, self.x = np.repeat(at[:, None], size, 1), np.repeat(at[None], size, 0)
         self.pixels = self.material()
+
+    def surface(self):
+        """(height in pixels, tone about [-1, 1]) of one of the place's surfaces."""
+        return make_surface(self.rng, pick(self.rng, self.rough))
 
     def noise(self, tiles):
         """A part of one of the tiles, turned by a multiple of 90 degrees, float32 [size, size]."""

@@ -101,6 +101,8 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add("--noise-level-normalised", action="store_true", help="scale the input by 1/sigma, estimated or given")
     add("--start", metavar="RUN", help="start from the weights of this run, which may have fewer blocks")
     add("--teacher", metavar="RUN", help="train towards this run's mean output over flips and turns, not clean images")
+    add("--members", type=int, default=2, help="flips and turns in that mean, 1 to 8")
+    add("--clean-weight", type=number, default=0.0, help="fraction of the clean image in that target")
     add("--run", default="denoiser", help="folder below checkpoints/")
     for field in fields(TrainConfig):
         option, default = f"--{field.name.replace('_', '-')}", RECIPE.get(field.name, field.default)
@@ -129,7 +131,7 @@ def train(arguments: argparse.Namespace) -> int:
         vivid=arguments.vivid, sharp=arguments.sharp,
     )  # fmt: skip
     if arguments.teacher:
-        train_set = DistillationDataset(train_set, load(arguments.teacher))
+        train_set = DistillationDataset(train_set, load(arguments.teacher), arguments.members, arguments.clean_weight)
     test_set = GreyShrinkDataset(held_out, sigma, arguments.seed + 1, fixed=True, grey_fraction=arguments.grey_fraction)
     model, start = network(images.shape[1], arguments)
     history = fit(model, train_set, test_set, config, run=arguments.run, start=start)
