@@ -122,9 +122,9 @@ def load_images(folder: str | Path, size: int | None = None, channels: int = 3, 
 def split_images(images: ImageSet, held_out: float = 0.2, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     """(train, held_out) with no group on both sides and neither side empty; both keep the order of `images`.
 
-    The groups are ranked by the sha256 of "seed/group". Down the ranks a group is held out if that brings the number
-    of held-out images nearer to held_out * N; where every group lies within one label, label by label, so that each
-    label of two or more groups is on both sides. held_out: in (0, 1). ValueError for another, or a single group.
+    The groups are sorted by the sha256 of "seed/group". In this order a group is held out if that brings the number of
+    held-out images nearer to held_out * N. If every group has a single label, the split is stratified by label: each
+    label with two or more groups is on both sides. held_out: in (0, 1). ValueError for another, or a single group.
     """
     if not isinstance(images, ImageSet):
         raise ValueError(f"images must be an ImageSet, got {type(images).__name__}; load_images(folder) gives one")

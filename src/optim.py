@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
     A convolution's weight is a matrix [C_out, C_in * 3 * 3]. Adam scales each of its numbers alone; Muon replaces the
     momentum G = U S V^T by U V^T, so that every direction of the matrix moves equally far (Jordan et al. 2024,
     kellerjordan.github.io/posts/muon). The factor 0.2 * sqrt(...) gives steps of Adam's size (Liu et al. 2025,
-    arXiv 2502.16982). One epoch with it gains about what three with Adam do (PROGRESS.md).
+    arXiv 2502.16982). One epoch with it gains what two to three with Adam do (PROGRESS.md).
     params: weights of 2 or more dimensions, the first one the rows. momentum: Nesterov's.
     """
 

@@ -1,6 +1,6 @@
 """A run kept on disk: `fit` for notebooks, and the same from the command line. The loop itself is in loop.py.
 
-python -m src.train --epochs 100 --run denoise                  with the settings of 01_denoise
+python -m src.train --epochs 100 --run denoise                # with the settings of 01_denoise
 torchrun --nproc-per-node=2 -m src.train -- --run denoise       by two processes
 """
 

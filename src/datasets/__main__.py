@@ -1,4 +1,4 @@
-"""Make a data set: python -m src.datasets finger_numbers, say; `python -m src.datasets --help` has the others."""
+"""Make a data set: python -m src.datasets finger_numbers, or another of the names below."""
 
 import argparse
 import importlib

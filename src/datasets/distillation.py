@@ -14,14 +14,14 @@ class DistillationDataset:
     """Pairs (noisy, target) for `fit`, float32 [B, C, H, W]; target: the mean of a teacher's outputs over symmetries.
 
     A denoiser's mean output over the eight flips and quarter turns is better than each output. A network can learn that
-    mean (Radosavovic et al., "Data distillation", CVPR 2018). In the gradient of a loss against clean images most is
-    noise: what cannot be known of them. It is absent against the teacher's output.
+    mean (Radosavovic et al., "Data distillation", CVPR 2018). Clean images hold detail that cannot be predicted from
+    the noisy ones, which makes the gradient noisy. The teacher's output holds no such detail.
 
     pairs    a GaussianNoiseDataset of square images or crops, which gives noisy
     teacher  a denoiser; it stays as it is
     members  number of symmetries in the mean, 1 to 8, drawn anew for each pair and epoch
     clean_weight  fraction of the clean image in the target, 0 to below 1; the rest is the teacher's. It teaches what
-             the teacher does not know, with that fraction of the noise in the gradient
+             the teacher does not know; the noise of the gradient is multiplied by it
 
     The draws depend on (seed, epoch, index) alone, as the pairs do. Raises ValueError for wrong arguments.
     """

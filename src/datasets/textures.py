@@ -3,8 +3,7 @@
 The same seed gives the same bytes on every machine: draws are integers() and random() only, and a pixel
 passes through nothing but single IEEE-exact operations (+ - * / sqrt, comparisons, floor, indexing) and
 Pillow's integer box blur. No sin, exp, pow, matmul or float sum: their last bit depends on the machine.
-These rules hold for everything that draws: this module, scenes.py, reliefs.py, thickets.py,
-fabrics.py, hands.py, finger_numbers.py, drawn_photos.py.
+These rules hold for every module of this folder that draws images.
 """
 
 import math

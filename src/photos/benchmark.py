@@ -1,9 +1,9 @@
 """Measure denoisers on pairs of real photos: `*_real.*` is noisy, `*_mean.*` of the same name its reference.
 
-    python -m src.photos.benchmark FOLDER                       all methods, a table
+    python -m src.photos.benchmark FOLDER                     # all methods, a table
     python -m src.photos.benchmark FOLDER --limit 10 --out scores.json
     python -m src.photos.benchmark FOLDER --methods "camera network" "camera mode, 2 passes"
-    python -m src.photos.benchmark FOLDER --clean CLEAN         also what is lost of clean images
+    python -m src.photos.benchmark FOLDER --clean CLEAN       # also what is lost of clean images
 
 PSNR over RGB with data range 1, the 8-bit output against the reference, mean over the images. OpenCV and BM3D are
 measured where they are installed (pip install opencv-python-headless bm3d). The level comes from the ISO number in the

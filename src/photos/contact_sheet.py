@@ -54,7 +54,7 @@ def hidden_box(one: Found) -> list[int]:
 
 
 def write_pages(folder: Path, pages: list[Page]) -> list[Path]:
-    """Write contact_sheet.jpg, contact_sheet_2.jpg, ... and found.json, the surest finds first; returns the names."""
+    """Write contact_sheet.jpg, contact_sheet_2.jpg, ... and found.json, most confident first; returns the names."""
     pages, names = sorted(pages, key=lambda one: -one.confidence), []
     for start in range(0, len(pages), COLUMNS * ROWS):
         number = start // (COLUMNS * ROWS) + 1

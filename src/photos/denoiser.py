@@ -66,8 +66,8 @@ def denoise(
     image     float32 [C, H, W] or [B, C, H, W], C = 1 or 3, in [0, 1] but for the noise; or uint8 or uint16 in their
               whole range. A float result is clamped to [0, 1]
     model     None: the shipped network for this kind of noise. Another one runs on the device where it is
-    sigma     standard deviation of the noise in [0, 1], if known. No more than that is removed: where the standard
-              deviation of what would go is above sigma, a part is given back (discrepancy principle, Morozov 1966).
+    sigma     standard deviation of the noise in [0, 1], if known: an upper limit of what is removed. If that of
+              noisy - denoised exceeds sigma, the result is blended with the input until it equals sigma (Morozov 1966).
               `NoiseLevelNormalised` uses it in place of its own estimate, which it makes of the whole image
     noise     "gaussian": white. "camera": faint and spatially correlated, as cameras and phones leave it; a blind
               network takes that for texture. With the shipped camera network one pass; with any other network

@@ -109,11 +109,11 @@ def objects_in(
 def find_objects(
     image: Tensor, model: nn.Module | None = None, threshold: float = THRESHOLD, scales: int = 1
 ) -> list[Found]:
-    """The hands in an image, float32 [C, H, W] in [0, 1], C = 1 or 3, the surest first; ValueError for another.
+    """The hands in an image, float32 [C, H, W] in [0, 1], C = 1 or 3, the most confident first; ValueError for another.
 
     threshold: score that some pixel of an object must have, in (0, 1): lower finds more, also what is no hand.
-    scales: 1 finds hands of half the image's longer side and more, 2 of a fifth, at four times the cost and with many
-    more false alarms: 08_object_blur_out.
+    scales: 1 finds most hands from a quarter of the image's longer side up, 2 those half as large, at four times the
+    cost and with many more false alarms: 08_object_blur_out.
     """
     if not torch.is_tensor(image) or image.ndim != 3 or image.shape[0] not in (1, 3) or image.dtype != torch.float32:
         raise ValueError(

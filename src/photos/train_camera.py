@@ -1,14 +1,15 @@
 """Train the camera network: what the camera mode does in two passes, learnt by one network that needs one.
 
-    python -m src.datasets drawn_photos             2,000 drawn images
-    python -m src.photos.train_denoiser             a blind denoiser, the teacher: two hours of one processor core
-    python -m src.photos.train_camera               80 epochs: 92 minutes of one core
+    python -m src.datasets drawn_photos           # 2,000 drawn images
+    python -m src.photos.train_denoiser           # a blind denoiser, the teacher: two hours of one processor core
+    python -m src.photos.train_camera             # 80 epochs: 92 minutes of one core
     python -m src.photos.train_camera --epochs 80 --publish checkpoints/published/camera
 
 The camera mode adds white Gaussian noise of a known level to a photo, denoises the sum with the network for Gaussian
-noise, and takes the mean over two draws. Spatially correlated noise then drowns in noise that the denoiser knows. A
-network that is trained to give the answer to *one* draw learns, where the loss is made of squared errors, the mean over
-*all* draws. Its images are drawn, behind a simulated camera (src/datasets/camera_noise.py); no photo is used.
+noise, and takes the mean over two draws. Spatially correlated noise then drowns in noise that the denoiser knows. The
+target is the teacher's output for one draw of noise. A squared error is smallest at the mean over all draws, so that
+mean is what the network learns. Its images are drawn, behind a simulated camera (src/datasets/camera_noise.py). No
+photo is used.
 
 The chroma of the target comes from the image at half its size, in which the noise of chroma is whiter. A part of the
 target is the clean image itself: see `CLEAN_DETAIL` and `CLEAN_REST`.

@@ -1,29 +1,30 @@
 """Train the finder of hands, without any photo; or one of other objects, from images with masks of the same names.
 
-    python -m src.datasets drawn_photos                                   2,000 images, to stand behind the hands
-    python -m src.studies.hand_finding --train --seeds 0                  the finder that the shipped one started from
+    python -m src.datasets drawn_photos                                 # 2,000 images, to stand behind the hands
+    python -m src.studies.hand_finding --train --seeds 0                # the finder that the shipped one started from
     python -m src.photos.train_finder --start 08_object_blur_out/finder-0 --size 96 --epochs 40 --empty 0.5
     python -m src.photos.train_finder --start finder --run finder-hard --hard 600 --epochs 8 --cooldown 8
     python -m src.photos.train_finder --start finder-hard --run finder-3 --empty 0.25 --epochs 12 --cooldown 12
     python -m src.photos.train_finder --start finder-3 --run finder-4 --empty 0.25 --hard 2000 --epochs 29 --cooldown 29
-    python -m src.photos.train_finder --start finder-4 --run finder-5 --hard 600 --epochs 30 --empty 0.25 MORE
-    python -m src.photos.train_finder --start finder-5 --run finder-6 --hard 3000 --epochs 90 --cooldown 90 MORE
-    python -m src.photos.train_finder --start finder-5 --run finder-7 --epochs 34 --cooldown 34 --empty 0.3 MORE
+    MORE="--poses 3000 --as-photos --sides 48 64 64 96 128 128"
+    python -m src.photos.train_finder --start finder-4 --run finder-5 --hard 600 --epochs 30 --empty 0.25 $MORE 128
+    python -m src.photos.train_finder --start finder-5 --run finder-6 --hard 3000 --epochs 90 --cooldown 90 \\
+        --empty 0.35 $MORE 128                                            # stopped after 33 epochs
+    python -m src.photos.train_finder --start finder-5 --run finder-7 --epochs 34 --cooldown 34 --empty 0.3 $MORE \\
         --average finder-5 finder-6 --publish checkpoints/published/finder
-    python -m src.datasets drawn_photos --seed 1 --count 4000 --to data/drawn_photos_1      further ones
-    python -m src.photos.train_finder --start published/finder --run finder-8 --hard 1500 --empty 0.3 \\
-        --epochs 30 --cooldown 30 CROWDED
-    python -m src.photos.train_finder --start finder-8 --run finder-9 --hard 1000 --epochs 80 --cooldown 80 CROWDED
+    python -m src.datasets drawn_photos --seed 1 --count 4000 --to data/drawn_photos_1
+    CROWDED="--seed 1 --count 3000 --poses 4000 --empty 0.2 --as-photos --clutter --behind data/drawn_photos_1 \\
+        --sides 48 64 96 96 128 128"
+    python -m src.photos.train_finder --start published/finder --run finder-8 --hard 1500 --epochs 30 --cooldown 30 \\
+        $CROWDED --empty 0.3                                              # before there were stripes and textures
+    python -m src.photos.train_finder --start finder-8 --run finder-9 --hard 1000 --epochs 80 --cooldown 80 $CROWDED
     python -m src.photos.train_finder --start finder-9 --run finder-10 --hard 2000 --grips 900 \\
-        --epochs 50 --cooldown 50 CROWDED
+        --epochs 50 --cooldown 50 $CROWDED
     python -m src.photos.train_finder --start finder-10 --run finder-11 --hard 500 --grips 400 --epochs 18 \\
-        --cooldown 18 CROWDED --average finder-9 finder-10 --publish checkpoints/published/finder
+        --cooldown 18 $CROWDED --seed 2 --count 1000 --poses 1500 --empty 0.15 \\
+        --average finder-9 finder-10 --publish checkpoints/published/finder
 
-MORE is `--poses 3000 --as-photos --sides 48 64 64 96 128 128`, for finder-5 and -6 with a third 128. Finder-6 has
-`--empty 0.35` and was stopped after 33 epochs. CROWDED is `--seed 1 --count 3000 --poses 4000 --empty 0.2 --as-photos
---clutter --behind data/drawn_photos_1 --sides 48 64 96 96 128 128`. Finder-8 was trained before stripes and other
-textures were added; finder-11 has `--seed 2 --count 1000 --poses 1500 --empty 0.15`. The mean of the weights of
-finder-9, -10 and -11 is shipped.
+The mean of the weights of finder-9, -10 and -11 is shipped.
 
 Your own objects: `python -m src.photos.train_finder --images mine/images --masks mine/masks --run mine`, and then
 `python -m src.photos blur-out IN OUT --weights mine`.
@@ -68,9 +69,9 @@ def finder_loss(found: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def hard_negatives(model: nn.Module, pairs: HandMix, count: int) -> list[int]:
-    """Keys of `HandMix.without`: of `count` images without an object the tenth in which the finder is surest of one.
+    """Keys of `HandMix.without`: of `count` images without an object the tenth with the highest scores.
 
-    It sees each image at the sides of `pairs`, and the side at which it is surest counts.
+    The finder is run at each of the sides of `pairs`, and the highest score counts.
     """
     where, found = next(model.parameters()).device, []
     for key in range(count):

@@ -1,8 +1,8 @@
 """Write the tables of README.md and PROGRESS.md anew from the records in checkpoints/published/.
 
-    python -m src.studies.tables               every table, in place
-    python -m src.studies.tables --check       exit code 1 if one is stale; nothing is written
-    python -m src.studies.tables --list        the names of the tables
+    python -m src.studies.tables             # every table, in place
+    python -m src.studies.tables --check     # exit code 1 if one is stale; nothing is written
+    python -m src.studies.tables --list      # the names of the tables
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, each on a line of its own.
 """
@@ -55,7 +55,7 @@ def headline() -> pd.DataFrame:
     for name, method in CAMERA.items():
         rows[name][-1] = mean(methods[method]["psnr"])
     ours = [hands["unet"], *rows["ours, shipped (blind)"][1:4], absent]
-    rows["gain of ours over BM3D"] = [value - bm3d for value, bm3d in zip(ours, rows["BM3D"])]
+    rows["gain of ours over BM3D"] = [round(value, 2) - round(bm3d, 2) for value, bm3d in zip(ours, rows["BM3D"])]
     columns = ["hands<br>sigma&nbsp;51", *(f"CBSD68<br>sigma&nbsp;{sigma}" for sigma in SIGMAS), "camera<br>PolyU"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     table = table.map(lambda x: "-" if pd.isna(x) else f"{x:.2f}")
