@@ -1,9 +1,9 @@
 """The denoiser against the field's tables: CBSD68, Set12 and BSD68 at sigma 15, 25 and 50 (of 255), for 07_photos.
 
-    python -m src.studies.photo_benchmarks ../shared/data                     noisy, NLM, BM3D and the shipped network
+    python -m src.studies.photo_benchmarks ../shared/data                   # noisy, NLM, BM3D and the shipped network
     python -m src.studies.photo_benchmarks ../shared/data --weights mine=checkpoints/mine --methods mine
-    python -m src.studies.photo_benchmarks --publish denoiser                 a run becomes the shipped network
-    python -m src.studies.photo_benchmarks --publish symmetric --average thickets    the mean of two does
+    python -m src.studies.photo_benchmarks --publish denoiser               # a run becomes the shipped network
+    python -m src.studies.photo_benchmarks --publish fabrics --average published/denoiser   # its mean with another
 
 The photos are not part of the project (data/README.md). Their figures are, in SCORES, and what is there is not measured
 again. Protocol: unclipped noise with a seed for each image, output clamped to [0, 1], PSNR of each image, then the
@@ -40,7 +40,7 @@ SETS = {"CBSD68": ("cbsd68", "RGB"), "Set12": ("set12", "L"), "BSD68": ("bsd68_g
 SIGMAS = (15, 25, 50)
 SCORES = SHIPPED / "scores.json"
 OURS = "ours, drawn"  # the shipped network in SCORES
-SIXTH = "ours, drawn, sixth run"  # the shipped one is its mean with the seventh
+SIXTH = "ours, drawn, sixth run"  # the shipped one is the mean of three, of which this is one
 TUNED = "ours, tuned on photos"  # the network of the sixth run, trained further on BSD400
 DEEPER = "ours, drawn, third block"  # the same after four runs, trained further with another block; not shipped
 FIRST = "ours, drawn, first run"  # the blind network that its training began with
@@ -231,8 +231,9 @@ def publish_denoiser(run: str, target: Path, average: Sequence[str] = ()) -> Non
     The mean of the weights before and after fine-tuning is better on other images than those of the fine-tuning
     (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
     """
-    commands = [f"python -m src.photos.train_denoiser {options}".strip() for options in STAGES]
-    commands.append("python -m src.studies.photo_benchmarks --publish symmetric --average thickets")
+    *runs, last = [f"python -m src.photos.train_denoiser {options}".strip() for options in STAGES]
+    keep = "python -m src.studies.photo_benchmarks --publish"
+    commands = *runs, f"{keep} symmetric --average thickets", last, f"{keep} fabrics --average published/denoiser"
     publish(run, target, " && ".join(commands), average=average)
 
 
