@@ -46,7 +46,7 @@ DEEPER = "ours, drawn, third block"  # the same after four runs, trained further
 FIRST = "ours, drawn, first run"  # the blind network that its training began with
 LABELS = {  # of the methods of SCORES in tables and figures
     "bm3d": "BM3D", "nlm": "NLM", OURS: "ours", f"{OURS}, ensemble": "ours, x8", FIRST: "ours, first run",
-    SIXTH: "run 6", f"{SIXTH}, ensemble": "run 6, x8", TUNED: "run 6, tuned on photos",
+    SIXTH: "run 6", TUNED: "run 6, tuned on photos",
     "ours, photos": "ours, first run's network on photos",
     "ours, photos, grey, conditioned": "ours, trained on grey photos",
 }  # fmt: skip

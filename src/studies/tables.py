@@ -103,9 +103,9 @@ def epochs() -> pd.DataFrame:
 def gaussian() -> pd.DataFrame:
     """PSNR in dB at each sigma, ours beside published figures."""
     scores, absent = load_scores(), (float("nan"),) * len(SIGMAS)
-    measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS, "run 6": SIXTH,
-                "run 6, x8": f"{SIXTH}, ensemble", "run 6, tuned on photos": TUNED, "run 4, third block": DEEPER,
-                "first run's network on photos": "ours, photos"}  # fmt: skip
+    measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS,
+                "ours, x8": f"{OURS}, ensemble", "run 6": SIXTH, "run 6, tuned on photos": TUNED,
+                "run 4, third block": DEEPER, "first run's network on photos": "ours, photos"}  # fmt: skip
     rows = {label: [psnr for name in SETS for psnr in mean_psnr(scores, name, key)]
             for label, key in measured.items()}  # fmt: skip
     rows |= {f"{method} (published)": [psnr for name in SETS for psnr in PUBLISHED[name].get(method, absent)]
