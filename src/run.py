@@ -1,8 +1,8 @@
 """Execute notebooks top to bottom; what they print appears in the terminal.
 
-    python -m src.run 01_denoise                     # into checkpoints/<its run>/, with an HTML page
-    python -m src.run 01_denoise epochs=2 run=try    # the same with other parameters
-    python -m src.run --in-place                     # every committed notebook, over itself
+    python -m src.run 01_denoise                   # into checkpoints/<its run>/, with an HTML page
+    python -m src.run 01_denoise epochs=2 run=try  # the same with other parameters
+    python -m src.run --in-place                   # every committed notebook, over itself
 
 Parameters are the assignments of the cell tagged `parameters`. The kernel is this Python with matplotlib's defaults and
 inline PNG figures, whatever kernels and settings the user has. In place, metadata that differs from one execution to

@@ -1,7 +1,7 @@
 """Share a network: safetensors with a model card, and ONNX for programs without torch.
 
-    python -m src.export 01_denoise                     # into checkpoints/01_denoise/export/
-    python -m src.export published/denoiser --to shared   # the shipped denoiser, into shared/
+    python -m src.export 01_denoise                      # into checkpoints/01_denoise/export/
+    python -m src.export published/denoiser --to shared  # the shipped denoiser, into shared/
 
 model.safetensors holds the EMA weights, and in its header what builds the network again; `load_safetensors` reads it.
 model.onnx takes float32 [B, C, H, W] of any size, `noisy`, and returns `denoised`; torch 2.15 writes it, 2.6 cannot.

@@ -1,8 +1,8 @@
 """Train the camera network: what the camera mode does in two passes, learnt by one network that needs one.
 
-    python -m src.datasets drawn_photos           # 2,000 drawn images
-    python -m src.photos.train_denoiser           # a blind denoiser, the teacher: two hours of one processor core
-    python -m src.photos.train_camera             # 80 epochs: 92 minutes of one core
+    python -m src.datasets drawn_photos  # 2,000 drawn images
+    python -m src.photos.train_denoiser  # a blind denoiser, the teacher: two hours of one processor core
+    python -m src.photos.train_camera    # 80 epochs: 92 minutes of one core
     python -m src.photos.train_camera --epochs 80 --publish checkpoints/published/camera
 
 The camera mode adds white Gaussian noise of a known level to a photo, denoises the sum with the network for Gaussian

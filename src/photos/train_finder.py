@@ -1,7 +1,7 @@
 """Train the finder of hands, without any photo; or one of other objects, from images with masks of the same names.
 
-    python -m src.datasets drawn_photos                                 # 2,000 images, to stand behind the hands
-    python -m src.studies.hand_finding --train --seeds 0                # the finder that the shipped one started from
+    python -m src.datasets drawn_photos                   # 2,000 images, to stand behind the hands
+    python -m src.studies.hand_finding --train --seeds 0  # the finder that the shipped one started from
     python -m src.photos.train_finder --start 08_object_blur_out/finder-0 --size 96 --epochs 40 --empty 0.5
     python -m src.photos.train_finder --start finder --run finder-hard --hard 600 --epochs 8 --cooldown 8
     python -m src.photos.train_finder --start finder-hard --run finder-3 --empty 0.25 --epochs 12 --cooldown 12

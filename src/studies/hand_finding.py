@@ -1,7 +1,7 @@
 """Train and evaluate what finds a hand, for 08_object_blur_out.
 
-    python -m src.studies.hand_finding --train --publish                    # three seeds; publishes an autoencoder
-    python -m src.studies.hand_finding --evaluate --photos data/sign_digits   # on held-out scenes and photos
+    python -m src.studies.hand_finding --train --publish                     # three seeds; publishes an autoencoder
+    python -m src.studies.hand_finding --evaluate --photos data/sign_digits  # on held-out scenes and photos
 
 The three methods are in hand_methods.py. Segmentation is a UNet with one output channel, trained on drawn hands and
 their masks; reconstruction an autoencoder, trained on scenes without a hand. The shipped finder starts from this one:

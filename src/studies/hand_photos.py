@@ -1,7 +1,7 @@
 """What the hand finder hides in photos: on photos without a hand, on pages of text, on hands pasted into photos.
 
-    python -m src.studies.hand_photos ../shared/data                            # two tables, some minutes
-    python -m src.studies.hand_photos ../shared/data --count 5 --out hands.json   # a few images of each kind
+    python -m src.studies.hand_photos ../shared/data                             # two tables, some minutes
+    python -m src.studies.hand_photos ../shared/data --count 5 --out hands.json  # a few images of each kind
 
 The folder holds bsd400, cbsd68 and sign_digits (data/README.md). Nothing is trained. The figures of the shipped finder
 are in PUBLISHED.

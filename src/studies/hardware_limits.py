@@ -1,7 +1,7 @@
 """How near training comes to what the machine can do, and how its time and memory grow.
 
-    python -m src.studies.hardware_limits                                      # about five minutes on two cores
-    python -m src.studies.hardware_limits --parts roofline levers --out limits   # two parts, also as CSV files
+    python -m src.studies.hardware_limits                                       # about five minutes on two cores
+    python -m src.studies.hardware_limits --parts roofline levers --out limits  # two parts, also as CSV files
 
 Variants that are compared take turns (A B A B ...); a figure is the median over the turns. The machine's limits are
 measured, not looked up: the rate of a large matrix product and of a copy.

@@ -1,8 +1,8 @@
 """Write the tables of README.md and PROGRESS.md anew from the records in checkpoints/published/.
 
-    python -m src.studies.tables             # every table, in place
-    python -m src.studies.tables --check     # exit code 1 if one is stale; nothing is written
-    python -m src.studies.tables --list      # the names of the tables
+    python -m src.studies.tables          # every table, in place
+    python -m src.studies.tables --check  # exit code 1 if one is stale; nothing is written
+    python -m src.studies.tables --list   # the names of the tables
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, each on a line of its own.
 """
