@@ -220,7 +220,7 @@ def plot_dots(
     x: str,
     title: str = "",
     levels: dict[str, float] | None = None,
-    form: str = "{:.2f}",
+    form: str = "{:z.2f}",  # z: no "-0.00"
     shared: bool = False,
 ) -> Figure:
     """A row a name, on it a dot for each series with its standard deviation as a line: to compare small differences.
