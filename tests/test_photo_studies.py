@@ -52,8 +52,9 @@ def test_the_command_measures_what_is_missing_and_nothing_twice(test_sets, tmp_p
     ours, noisy = (np.mean(scores["Set12"]["25"][name]["psnr"]) for name in ("ours, drawn", "noisy"))
     assert ours > noisy + 5
     before = out.read_bytes()
-    assert photo_benchmarks.main(command) == 0 and out.read_bytes() == before
     capsys.readouterr()
+    assert photo_benchmarks.main(command) == 0 and out.read_bytes() == before
+    assert f"Set12 25 ours, drawn {ours:.3f}, as scores.json has it" in capsys.readouterr().out
     assert photo_benchmarks.main([str(test_sets), "--out", str(out), "--methods", "none"]) == 1
     assert "--methods must be some of noisy, nlm, bm3d" in capsys.readouterr().err
     assert photo_benchmarks.main([str(tmp_path), "--out", str(out), "--methods", "nlm"]) == 1

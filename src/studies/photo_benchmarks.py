@@ -6,8 +6,8 @@
     python -m src.studies.photo_benchmarks --publish fabrics --average published/denoiser   # its mean with another
 
 The photos are not part of the project (data/README.md). Their figures are, in SCORES, and what is there is not measured
-again. Protocol: unclipped noise with a seed for each image, output clamped to [0, 1], PSNR of each image, then the
-mean; also after rounding to 8 bits, as some papers do.
+again: `--out mine.json` begins anew. Protocol: unclipped noise with a seed for each image, output clamped to [0, 1],
+PSNR of each image, then the mean; also after rounding to 8 bits, as some papers do.
 """
 
 import argparse
@@ -43,12 +43,14 @@ OURS = "ours, drawn"  # the shipped network in SCORES
 SIXTH = "ours, drawn, sixth run"  # the shipped one is a mean of it and two later runs
 TUNED = "ours, tuned on photos"  # the network of the sixth run, trained further on BSD400
 DEEPER = "ours, drawn, third block"  # the same after four runs, trained further with another block; not shipped
+GREY = "ours, drawn, grey"  # the shipped network, trained further on grey images alone; not shipped
+GREY_PHOTOS = "ours, photos, grey, conditioned"  # noise-level normalised, on BSD400 in grey
 FIRST = "ours, drawn, first run"  # the blind network that its training began with
 LABELS = {  # of the methods of SCORES in tables and figures
     "bm3d": "BM3D", "nlm": "NLM", OURS: "ours", f"{OURS}, ensemble": "ours, x8", FIRST: "ours, first run",
     SIXTH: "run 6", TUNED: "run 6, tuned on photos",
     "ours, photos": "ours, first run's network on photos",
-    "ours, photos, grey, conditioned": "ours, trained on grey photos",
+    GREY_PHOTOS: "ours, trained on grey photos", GREY: "ours, drawn, grey alone",
 }  # fmt: skip
 # PSNR in dB at sigma 15, 25, 50: SwinIR's tables 5 and 6 (Liang and others 2021). "FFDNet on VibrantLeaves" (2025) is
 # the best result of a network trained on drawn images; their colours are taken from photos
@@ -218,6 +220,7 @@ def measure_method(method: str, tool: Method, sha256: str | None, arguments: arg
         scores = load_scores(arguments.out)
         found = scores.setdefault(name, {}).setdefault(str(sigma), {})
         if method in found and found[method].get("weights") == sha256:
+            say(f"{name} {sigma} {method} {np.mean(found[method]['psnr']):.3f}, as {arguments.out.name} has it")
             continue
         found[method] = measure(tool, arguments.folder / SETS[name][0], SETS[name][1], sigma)
         found[method] |= {"weights": sha256} if sha256 else {}

@@ -20,6 +20,8 @@ from src.files import ROOT, exit_code, say, write_text
 from src.studies.photo_benchmarks import (
     DEEPER,
     FIRST,
+    GREY,
+    GREY_PHOTOS,
     OURS,
     PUBLISHED,
     SETS,
@@ -105,7 +107,8 @@ def gaussian() -> pd.DataFrame:
     scores, absent = load_scores(), (float("nan"),) * len(SIGMAS)
     measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS,
                 "ours, x8": f"{OURS}, ensemble", "run 6": SIXTH, "run 6, tuned on photos": TUNED,
-                "run 4, third block": DEEPER, "first run's network on photos": "ours, photos"}  # fmt: skip
+                "run 4, third block": DEEPER, "first run's network on photos": "ours, photos",
+                "ours, drawn images in grey alone": GREY, "ours, photos in grey alone": GREY_PHOTOS}  # fmt: skip
     rows = {label: [psnr for name in SETS for psnr in mean_psnr(scores, name, key)]
             for label, key in measured.items()}  # fmt: skip
     rows |= {f"{method} (published)": [psnr for name in SETS for psnr in PUBLISHED[name].get(method, absent)]
