@@ -47,6 +47,9 @@ def weights_sha256(model):
 
 
 def bits_are_the_same_here():
+    """On processors that sum in the order of those on which the hashes were made."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":  # the width of a vector decides the order of sums
+        return False
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 8, 32, 32, generator=generator).to(memory_format=torch.channels_last)
     w = torch.randn(16, 8, 3, 3, generator=generator, requires_grad=True)
