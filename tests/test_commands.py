@@ -38,6 +38,7 @@ TINY = [
     ("src.datasets reliefs", "--seed 1 --count 1 --to {tmp}/reliefs"),
     ("src.datasets thickets", "--seed 1 --count 1 --to {tmp}/thickets"),
     ("src.datasets fabrics", "--seed 1 --count 1 --to {tmp}/fabrics"),
+    ("src.datasets textured", "--seed 1 --count 1 --to {tmp}/textured"),
     ("src.datasets sign_digits", "--from {digits} --to {tmp}/digits"),
     ("src.photos denoise", "{hand} {tmp}/clean.png --sigma 0.1 --strength 0.8 --tile 64 --self-ensemble --overwrite"),
     ("src.photos denoise", "{hands} {tmp}/cleaned --noise camera --level 16/255 --passes 2"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.datasets import LUMA, drawn_photos, fabrics, finger_numbers, reliefs, thickets
+from src.datasets import LUMA, drawn_photos, fabrics, finger_numbers, reliefs, textured, thickets
 from src.datasets.__main__ import main
 from src.datasets.device_noise import DeviceNoiseDataset
 from src.datasets.drawn_set import draw_set
@@ -26,7 +26,7 @@ from src.noise import GaussianNoiseDataset
 # --- the command ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [finger_numbers, drawn_photos, reliefs, thickets, fabrics])
+@pytest.mark.parametrize("module", [finger_numbers, drawn_photos, reliefs, thickets, fabrics, textured])
 def test_the_command_draws_a_set(module, tmp_path, monkeypatch, capsys):
     name, make = module.__name__.rpartition(".")[2], module.make
     settings = dict(scenes=1, shots=1) if module is finger_numbers else dict(count=2)

@@ -5,17 +5,21 @@ import hashlib
 import numpy as np
 import pytest
 from skimage import data
+from skimage.restoration import estimate_sigma
 
 from src import load_images
 from src.datasets.drawn_photos import draw_photo, make, outdoors
 from src.datasets.fabrics import draw_fabric
 from src.datasets.reliefs import draw_relief
+from src.datasets.textured import BELOW, draw_textured
+from src.datasets.textures import pick
 from src.datasets.thickets import draw_thicket
 
 EXPECTED = {  # of the images of VERSION 1
     draw_photo: "32005873e0576612bf81f6d3eaac9b938627af9190bfeea01d2fcf48d601810b",
     draw_relief: "9e4daa43a9d74654f7f4410dab144401402de75880baa38f07779f96eb09c423",
     draw_fabric: "eb6e89b8536d52208cfcbfe35781510e91cff75822446e41f6080124c951c3d8",
+    draw_textured: "8d1207c6b7a8b2ea75e36d17d9baa3a46ec9ac402777929fcbe6d3e35c605b35",
     draw_thicket: "7a135686853ac9a7ecc0375ac0e696cea6aea77ecb648a3560de0229402cfef2",
 }
 
@@ -31,7 +35,7 @@ def test_the_same_seed_gives_these_bytes(draw):
 
 
 @pytest.mark.parametrize(
-    "draw, contrast", [(draw_photo, 8), (draw_relief, 0), (draw_thicket, 0), (draw_fabric, 0)]
+    "draw, contrast", [(draw_photo, 8), (draw_relief, 0), (draw_thicket, 0), (draw_fabric, 0), (draw_textured, 0)]
 )  # walls may be dark
 def test_images_differ_and_fill_their_range(draw, contrast):
     drawn = np.stack(photos(draw=draw))
@@ -71,6 +75,18 @@ def test_outdoors_has_a_smooth_sky_over_a_rough_ground():
     images = [outdoors(np.random.default_rng(i), 96, 1.0).astype(float) for i in range(16)]
     rough = lambda rows: np.mean([np.abs(np.diff(image[rows], axis=1)).mean() for image in images])  # noqa: E731
     assert rough(slice(0, 12)) < 0.6 * rough(slice(84, 96))
+
+
+def test_fine_texture_is_what_it_adds():
+    """As noise, scikit-image estimates more of it than in the image below; coarse brightness stays as it was."""
+    finer, coarse = [], []
+    for seed in range(24):
+        rng = np.random.default_rng([3, seed])
+        below, image = pick(rng, BELOW)(rng, 96), draw_textured(np.random.default_rng([3, seed]), 96)
+        finer.append(estimate_sigma(image, channel_axis=-1, average_sigmas=True)
+                     > estimate_sigma(below, channel_axis=-1, average_sigmas=True))  # fmt: skip
+        coarse.append(np.corrcoef(*(x.reshape(6, 16, 6, 16, 3).mean((1, 3)).ravel() for x in (below, image)))[0, 1])
+    assert np.mean(finer) > 0.8 and np.median(coarse) > 0.99
 
 
 def test_a_set_is_written_whole_and_only_once(tmp_path):

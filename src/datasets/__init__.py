@@ -1,6 +1,6 @@
 """Data sets: hands and photos drawn by code, photos of hands, simulated camera noise.
 
-python -m src.datasets finger_numbers | drawn_photos | reliefs | thickets | fabrics | sign_digits
+python -m src.datasets finger_numbers | drawn_photos | reliefs | thickets | fabrics | textured | sign_digits
 """
 
 import numpy as np

@@ -12,6 +12,7 @@ DRAWN = {  # modules that draw images to train a denoiser on -> what their comma
     "reliefs": "draw further ones for the denoiser: lit surfaces with bumps, hair and folds",
     "thickets": "draw further ones for the denoiser: twigs, grass, leaves and drops",
     "fabrics": "draw further ones for the denoiser: stripes, checks and weaves in folds",
+    "textured": "draw further ones for the denoiser: any of these under fine texture",
 }
 
 

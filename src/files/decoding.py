@@ -49,7 +49,8 @@ def list_images(folder: Path) -> list[list]:
     except PermissionError as error:
         raise PermissionError(f"{printable(error.filename)} may not be listed; try chmod u+rx") from None
     except OSError:  # also a loop of links, and names that no system takes
-        made = folder.name in ("finger_numbers", "sign_digits", "drawn_photos", "reliefs", "thickets", "fabrics")
+        drawn = "finger_numbers", "drawn_photos", "reliefs", "thickets", "fabrics", "textured"
+        made = folder.name in (*drawn, "sign_digits")
         fix = f"make it with `python -m src.datasets {folder.name}`" if made else "check the path"
         raise FileNotFoundError(f"no folder {printable(folder)}, expected one of images; {fix}") from None
     files = [name for name in names if name not in folders] + inside
