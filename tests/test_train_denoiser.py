@@ -84,14 +84,17 @@ def tiny_run(photos, tmp_path):
     return str(tmp_path / "first")
 
 
-def test_the_eight_runs_start_from_one_another():
-    first, deeper, vivid, sharp, reliefs, thickets, symmetric, last = (parsed(options.split()) for options in STAGES)
+def test_the_nine_runs_start_from_one_another():
+    first, deeper, vivid, sharp, reliefs, thickets, symmetric, fabrics, last = (
+        parsed(options.split()) for options in STAGES
+    )
     assert first.start is None and deeper.start == first.run and vivid.start == deeper.run
     assert sharp.start == vivid.run and sharp.sharp and sharp.vivid and not vivid.sharp
     assert reliefs.start == sharp.run and reliefs.data == [*first.data, "data/reliefs"] and reliefs.sharp
     assert thickets.start == reliefs.run and set(reliefs.data) < set(thickets.data) and thickets.sharp
     assert symmetric.start == symmetric.teacher == thickets.run and not set(symmetric.data) & set(thickets.data)
-    assert last.start == last.teacher == "published/denoiser" and not set(last.data) & set(symmetric.data)
+    assert fabrics.start == fabrics.teacher == "published/denoiser" and not set(fabrics.data) & set(symmetric.data)
+    assert last.start == "published/denoiser" and last.data == ["data/textured"] and not last.teacher
     assert not deeper.vivid and vivid.vivid and deeper.blocks == vivid.blocks == 2
 
 

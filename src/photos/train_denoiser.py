@@ -1,4 +1,4 @@
-"""Train a denoiser for photos. The shipped network took eight runs, each from the weights of the one before:
+"""Train a denoiser for photos. The shipped network took nine runs, each from the weights of the one before:
 
     python -m src.datasets drawn_photos                  # 2,000 drawn images, without any photo
     python -m src.photos.train_denoiser                  # blind, 264 epochs, about two hours on one core
@@ -33,6 +33,11 @@
         --batch-size 8 --data data/drawn_photos_3 data/reliefs_3 data/thickets_2 data/fabrics --epochs 5 --cooldown 5 \\
         --lr 0.0006 --adam-lr 0.0015
     python -m src.studies.photo_benchmarks --publish fabrics --average published/denoiser
+    python -m src.datasets textured --count 7500         # all four kinds under fine texture
+    python -m src.photos.train_denoiser --run textured --start published/denoiser --blocks 2 --noise-level-normalised \\
+        --vivid --sharp --min-scale 0.6 --grey-fraction 0.4 --crop-size 128 --batch-size 8 --data data/textured \\
+        --held-out 0.01 --epochs 15 --cooldown 15 --lr 0.0008 --adam-lr 0.002
+    python -m src.studies.photo_benchmarks --publish textured
 
 `--teacher RUN` trains towards the mean of that run's outputs over flips and turns, which is better than each of them.
 `--grey-fraction 1 --min-scale 0.5` makes it one for grey photos.
@@ -65,7 +70,7 @@ from src.unet import UNet
 RECIPE = dict(epochs=264, batch_size=16, loss="psnr")  # of the first run, where it differs from TrainConfig
 COOLDOWN = 141 / 264  # of the epochs
 LATER = "--blocks 2 --noise-level-normalised --crop-size 128 --batch-size 8"
-STAGES = (  # options of the shipped network's eight runs
+STAGES = (  # options of the shipped network's nine runs
     "",
     f"--run deeper --start denoiser {LATER} --epochs 9 --cooldown 0",
     f"--run vivid --start deeper {LATER} --vivid --epochs 20 --cooldown 13",
@@ -79,6 +84,8 @@ STAGES = (  # options of the shipped network's eight runs
     f"--run fabrics --start published/denoiser --teacher published/denoiser --members 1 --clean-weight 0.5 {LATER} "
     "--vivid --sharp --data data/drawn_photos_3 data/reliefs_3 data/thickets_2 data/fabrics --epochs 5 --cooldown 5 "
     "--lr 0.0006 --adam-lr 0.0015",
+    f"--run textured --start published/denoiser {LATER} --vivid --sharp --min-scale 0.6 --grey-fraction 0.4 "
+    "--data data/textured --held-out 0.01 --epochs 15 --cooldown 15 --lr 0.0008 --adam-lr 0.002",
 )
 
 
