@@ -164,7 +164,10 @@ def worst_images(scores: dict, name: str, method: str, other: str, sigma: int = 
     """The images on which `method` is furthest behind `other`, and by how many dB."""
     found, label = scores[name][str(sigma)], LABELS.get(other, other)
     gaps = np.subtract(found[method]["psnr"], found[other]["psnr"])
-    rows = [(name, found[method]["names"][i], label, gaps[i], found[method]["psnr"][i]) for i in gaps.argsort()[:count]]
+    rounded = gaps.round(2) + 0.0  # no -0.00
+    rows = [
+        (name, found[method]["names"][i], label, rounded[i], found[method]["psnr"][i]) for i in gaps.argsort()[:count]
+    ]
     columns = [f"set, sigma {sigma}", "image", "against", "difference, dB", "PSNR of ours, dB"]
     return pd.DataFrame(rows, columns=columns).round(2)
 
