@@ -62,7 +62,7 @@ def test_a_teacher_that_no_turn_changes_gives_its_output_for_any_members(pairs):
     blur = nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False)
     blur.weight.data[:] = 1 / 9
     noisy, target = DistillationDataset(pairs, blur, members=3).batch([4, 5])
-    torch.testing.assert_close(target, blur(noisy).detach(), atol=0.005, rtol=0)
+    torch.testing.assert_close(target, blur(noisy).detach(), atol=0.01, rtol=0)  # three roundings to bfloat16
 
 
 def test_a_target_depends_on_seed_epoch_and_index_alone(pairs, teacher):
