@@ -175,9 +175,9 @@ def _train(arguments: argparse.Namespace) -> int:
         model = UNet(images.shape[1], arguments.widths, arguments.blocks, seed)
         start = checkpoint.load(arguments.start).cpu().state_dict() if arguments.start else None
         history = fit(model, train_set, test_set, config, arguments.run, start=start)
-        if distributed.rank() == 0:
-            psnr = f"{history[-1].get('psnr', float('nan')):.2f} dB" if history else "unknown"
-            say(f"held-out PSNR {psnr} after {len(history)} epochs, kept in {checkpoint.run_folder(arguments.run)}")
+        psnr = f"{history[-1].get('psnr', float('nan')):.2f} dB" if history else "unknown"
+        report = f"held-out PSNR {psnr} after {len(history)} epochs, kept in {checkpoint.run_folder(arguments.run)}"
+        distributed.from_first(lambda: say(report))  # the others wait: all leave together
     return 0 if len(history) == config.epochs else 130  # stopped
 
 
