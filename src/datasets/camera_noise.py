@@ -289,7 +289,9 @@ def square_of(rng: Rng, pixels: np.ndarray, side: int, zoom: float) -> Tensor:
 
 
 class CameraNoiseDataset(GaussianNoiseDataset):
-    """Pairs (noisy, clean), float32 [3, crop_size, crop_size] in [0, 1]: camera noise, some Gaussian noise, some none.
+    """Pairs (noisy, clean), float32 [3, crop_size, crop_size]: camera noise, some Gaussian noise, some none.
+
+    Both are in [0, 1], but for Gaussian noise, which is not clipped.
 
     images     an ImageSet of colour images; sharp ones, as the lens is part of the model
     fractions  of camera noise, Gaussian noise and no noise; they sum to 1

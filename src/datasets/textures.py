@@ -110,12 +110,12 @@ def defocused(pixels, radius):
 
 
 def half(a):
-    """The mean of every 2 x 2 block."""
+    """float [2h, 2w, ...] -> [h, w, ...]: the mean of every 2 x 2 block."""
     return (a[::2, ::2] + a[1::2, ::2] + (a[::2, 1::2] + a[1::2, 1::2])) * 0.25
 
 
 def shifted(a, dy, dx):
-    """The array moved by whole pixels, its border repeated."""
+    """[H, W, ...] moved down by dy and right by dx whole pixels, its border repeated; same shape."""
     i = np.clip(np.arange(a.shape[0]) - dy, 0, a.shape[0] - 1)
     j = np.clip(np.arange(a.shape[1]) - dx, 0, a.shape[1] - 1)
     return a[i][:, j]

@@ -6,10 +6,10 @@
     python -m src.photos.train_camera --epochs 80 --publish checkpoints/published/camera
 
 The camera mode adds white Gaussian noise of a known level to a photo, denoises the sum with the network for Gaussian
-noise, and takes the mean over two draws. Spatially correlated noise then drowns in noise that the denoiser knows. The
-target is the teacher's output for one draw of noise. A squared error is smallest at the mean over all draws, so that
-mean is what the network learns. Its images are drawn, behind a simulated camera (src/datasets/camera_noise.py). No
-photo is used.
+noise, and takes the mean over that draw and its negative. Spatially correlated noise then drowns in noise that the
+denoiser knows. The target is the teacher's output for one draw of noise. A squared error is smallest at the mean over
+all draws, so that mean is what the network learns. Its images are drawn, behind a simulated camera
+(src/datasets/camera_noise.py). No photo is used.
 
 The chroma of the target comes from the image at half its size, in which the noise of chroma is whiter. A part of the
 target is the clean image itself: see `CLEAN_DETAIL` and `CLEAN_REST`.

@@ -40,7 +40,7 @@
     python -m src.studies.photo_benchmarks --publish textured
 
 `--teacher RUN` trains towards the mean of that run's outputs over flips and turns, which is better than each of them.
-`--grey-fraction 1 --min-scale 0.5` makes it one for grey photos.
+`--grey-fraction 1 --min-scale 0.5` trains a denoiser for grey photos.
 
 `load_denoiser("checkpoints/<run>")` reads the result.
 

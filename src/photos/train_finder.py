@@ -26,7 +26,8 @@
 
 The mean of the weights of finder-9, -10 and -11 is shipped.
 
-Your own objects: `python -m src.photos.train_finder --images mine/images --masks mine/masks --run mine`, and then
+Your own objects, in front of the images of `python -m src.datasets drawn_photos`:
+`python -m src.photos.train_finder --images mine/images --masks mine/masks --run mine`, and then
 `python -m src.photos blur-out IN OUT --weights mine`.
 """
 

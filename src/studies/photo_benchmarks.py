@@ -5,9 +5,9 @@
     python -m src.studies.photo_benchmarks --publish denoiser               # a run becomes the shipped network
     python -m src.studies.photo_benchmarks --publish fabrics --average published/denoiser   # its mean with another
 
-The photos are not part of the project (data/README.md). Their figures are, in SCORES, and what is there is not measured
-again: `--out mine.json` begins anew. Protocol: unclipped noise with a seed for each image, output clamped to [0, 1],
-PSNR of each image, then the mean; also after rounding to 8 bits, as some papers do.
+The photos are not part of the project (data/README.md). SCORES holds their figures; what it holds is not measured
+again. `--out mine.json` measures everything. Protocol: unclipped noise with a seed for each image, output clamped to
+[0, 1], PSNR of each image, then the mean; also after rounding to 8 bits, as some papers do.
 """
 
 import argparse
@@ -42,8 +42,8 @@ SCORES = SHIPPED / "scores.json"
 OURS = "ours, drawn"  # the shipped network in SCORES
 EIGHTH = "ours, drawn, eighth run"  # what the shipped one was before its last run, that on textured images
 TUNED = "ours, tuned on photos"  # the network of the eighth run, trained further on BSD400
-DEEPER = "ours, drawn, third block"  # the same after four runs, trained further with another block; not shipped
-GREY = "ours, drawn, grey"  # the shipped network, trained further on grey images alone; not shipped
+DEEPER = "ours, drawn, third block"  # the network of the fourth run, trained further with a third block; not shipped
+GREY = "ours, drawn, grey"  # the eighth run's network, trained further on grey images alone; not shipped
 GREY_PHOTOS = "ours, photos, grey, conditioned"  # noise-level normalised, on BSD400 in grey
 FIRST = "ours, drawn, first run"  # the blind network that its training began with
 LABELS = {  # of the methods of SCORES in tables and figures
@@ -95,7 +95,10 @@ def noisy_pairs(folder: Path, mode: str, sigma: float) -> Iterator[tuple[str, Te
 
 
 def measure(method: Method, folder: Path, mode: str, sigma: int) -> dict:
-    """names, psnr and rounded (in dB, for each image) and seconds a megapixel of a method on a folder."""
+    """names, psnr and rounded (in dB, for each image) and seconds a megapixel of a method on a folder.
+
+    mode: Pillow's, "RGB" or "L". sigma: in 8-bit levels. Raises FileNotFoundError without the folder.
+    """
     found, seconds, pixels = {"names": [], "psnr": [], "rounded": []}, 0.0, 0
     for name, noisy, clean in noisy_pairs(folder, mode, sigma / 255):
         start = time.perf_counter()
@@ -161,7 +164,7 @@ def paired_differences(scores: dict, name: str, pairs: tuple[tuple[str, str], ..
 
 
 def worst_images(scores: dict, name: str, method: str, other: str, sigma: int = 25, count: int = 3) -> pd.DataFrame:
-    """The images on which `method` is furthest behind `other`, and by how many dB."""
+    """The images on which `method` is furthest behind `other`: `method` - `other` in dB, so a loss is negative."""
     found, label = scores[name][str(sigma)], LABELS.get(other, other)
     gaps = np.subtract(found[method]["psnr"], found[other]["psnr"])
     rounded = gaps.round(2) + 0.0  # no -0.00
