@@ -41,14 +41,14 @@ SIGMAS = (15, 25, 50)
 SCORES = SHIPPED / "scores.json"
 OURS = "ours, drawn"  # the shipped network in SCORES
 EIGHTH = "ours, drawn, eighth run"  # what the shipped one was before its last run, that on textured images
-TUNED = "ours, tuned on photos"  # the network of the eighth run, trained further on BSD400
+TUNED = "ours, tuned on photos"  # the shipped network, trained further on BSD400
 DEEPER = "ours, drawn, third block"  # the network of the fourth run, trained further with a third block; not shipped
 GREY = "ours, drawn, grey"  # the eighth run's network, trained further on grey images alone; not shipped
 GREY_PHOTOS = "ours, photos, grey, conditioned"  # noise-level normalised, on BSD400 in grey
 FIRST = "ours, drawn, first run"  # the blind network that its training began with
 LABELS = {  # of the methods of SCORES in tables and figures
     "bm3d": "BM3D", "nlm": "NLM", OURS: "ours", f"{OURS}, ensemble": "ours, x8", FIRST: "ours, first run",
-    EIGHTH: "run 8", TUNED: "run 8, tuned on photos",
+    EIGHTH: "run 8", TUNED: "ours, tuned on photos",
     "ours, photos": "ours, first run's network on photos",
     GREY_PHOTOS: "ours, trained on grey photos", GREY: "ours, drawn, grey alone",
 }  # fmt: skip

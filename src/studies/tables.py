@@ -106,7 +106,7 @@ def gaussian() -> pd.DataFrame:
     """PSNR in dB at each sigma, ours beside published figures."""
     scores, absent = load_scores(), (float("nan"),) * len(SIGMAS)
     measured = {"BM3D": "bm3d", "ours, first run": FIRST, "ours": OURS,
-                "ours, x8": f"{OURS}, ensemble", "run 8": EIGHTH, "run 8, tuned on photos": TUNED,
+                "ours, x8": f"{OURS}, ensemble", "run 8": EIGHTH, "ours, tuned on photos": TUNED,
                 "run 4, third block": DEEPER, "first run's network on photos": "ours, photos",
                 "ours, drawn images in grey alone": GREY, "ours, photos in grey alone": GREY_PHOTOS}  # fmt: skip
     rows = {label: [psnr for name in SETS for psnr in mean_psnr(scores, name, key)]
