@@ -19,7 +19,10 @@ KINDS = ("stripes", "stripes", "checks", "twill", "herringbone", "basket", "knit
 
 
 def lines(rng, phase, hard):
-    """Lines of period 1 along a phase, within [-1, 1]: two tones, or a random sequence of up to 16 that repeats."""
+    """Lines of period 1 along a phase, within [-1, 1]: two tones, or a random sequence of up to 16 that repeats.
+
+    phase: float32 array; the result has its shape. hard: factor before clipping; the larger, the sharper two tones are.
+    """
     if rng.random() < 0.6:
         return np.clip((wave(phase) + uniform(rng, -0.6, 0.6)) * hard, -1, 1)
     tones = rng.random(2 ** int(rng.integers(2, 5)), dtype=np.float32) * 2 - 1
