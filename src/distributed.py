@@ -32,6 +32,8 @@ def process_group():
     dist.init_process_group("nccl" if gpus else "gloo", store=store, rank=rank, world_size=world)
     try:
         yield
+        store.set(f"finished {rank}", "")  # one that closed its connections first could cut off another's last message
+        store.wait([f"finished {other}" for other in range(world)])
     finally:
         dist.destroy_process_group()
 

@@ -55,7 +55,7 @@ def torchrun(photos, run, restarts=2, start_new_session=False, **options):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
                f"--max-restarts={restarts}"]  # fmt: skip
     command += ["-m", "src.train", "--", *arguments(photos, run, **options)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "LOGLEVEL": "INFO"}  # so that it says when it restarts both
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             start_new_session=start_new_session)  # fmt: skip
 
@@ -92,7 +92,7 @@ def by_two(photos, tmp_path_factory):
     process = torchrun(photos, run)
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
-    assert "kept in" in said and "nan dB" not in said, said  # the first reports: the second has evaluated nothing
+    assert 1 <= said.count("kept in") <= 1 + said.count("will restart"), said  # one of the two reports
     return run
 
 
